@@ -1,0 +1,108 @@
+"""Every error of Studiolo, sorted by who can mend it.
+
+::
+
+    StudioloError
+    ├── SiteError            the operator: site.toml or what it points to
+    ├── RequestError         the person who asked: a field, its value, what is allowed
+    └── SlurmError           the cluster
+        ├── LauncherFailed   the operator: sudo or the launcher did not do what site.toml promises
+        ├── SlurmRefused     Slurm answered "no": its own words are kept
+        └── SlurmUnavailable Slurm did not answer: nothing is known, nothing may be concluded
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+__all__ = [
+    "Fault",
+    "LauncherFailed",
+    "RequestError",
+    "SiteError",
+    "SlurmError",
+    "SlurmRefused",
+    "SlurmUnavailable",
+    "StudioloError",
+]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong with an input.
+
+    ``where`` names the key or field, ``value`` is what was given (already printable), ``allowed``
+    says what would be accepted, ``line`` is the line of the file where it stands (1-based) if known.
+    """
+
+    where: str
+    value: str
+    allowed: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        place = f"line {self.line}: " if self.line else ""
+        given = f" = {self.value}" if self.value else ""
+        return f"{place}{self.where}{given}: {self.allowed}"
+
+
+def shown(value: object, limit: int = 80) -> str:
+    """Print a value for a message: control characters escaped, long ones cut after ``limit`` characters."""
+    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+class StudioloError(Exception):
+    """Base of every error that Studiolo raises on purpose."""
+
+
+class _FaultsError(StudioloError):
+    headline = ""
+
+    def __init__(self, faults: Sequence[Fault], source: str = "") -> None:
+        self.faults = tuple(faults)
+        self.source = source
+        head = self.headline.format(source=source, count=len(self.faults))
+        super().__init__("\n  ".join([head, *map(str, self.faults)]))
+
+
+class SiteError(_FaultsError):
+    """The site file has faults; all of them are listed. The operator's move."""
+
+    headline = "{source}: {count} fault(s) to mend"
+
+
+class RequestError(_FaultsError):
+    """A request for resources can not be granted as it stands; all faults are listed. The person's move."""
+
+    headline = "This request can not be granted as it stands:"
+
+
+class SlurmError(StudioloError):
+    """Something about the cluster; see the kinds below. ``words`` are those of the program that failed, unchanged."""
+
+    headline = "{action}: {words}"
+
+    def __init__(self, action: str, words: str) -> None:
+        self.action = action
+        self.words = words.strip() or "no reason given"
+        super().__init__(self.headline.format(action=action, words=self.words))
+
+
+class SlurmRefused(SlurmError):
+    """Slurm answered and refused."""
+
+    headline = "Slurm refused to {action}: {words}"
+
+
+class SlurmUnavailable(SlurmError):
+    """Slurm could not be asked. Says nothing about any job: whoever catches this keeps what it knew."""
+
+    headline = "Slurm did not answer when asked to {action}: {words}"
+
+
+class LauncherFailed(SlurmError):
+    """The hub may not act for this person, or the launcher is missing. The operator's move."""
+
+    headline = "The hub was not able to {action} on your behalf: {words}"

@@ -1,0 +1,57 @@
+"""Inside a job: what this allocation has and how long it still lasts, read from the job's own environment."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+__all__ = ["Session", "session"]
+
+
+@dataclass(frozen=True)
+class Session:
+    """The allocation that this process runs in.
+
+    ``memory`` is in mebibytes, ``ends`` in seconds since 1970 (``None`` where Slurm does not say). ``gpus`` counts the
+    whole GPUs or those shared; ``shards`` the parts of one (0 for whole ones).
+    """
+
+    job: int
+    node: str
+    partition: str
+    account: str
+    cpus: int
+    memory: int
+    gpus: int
+    shards: int
+    ends: int | None
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Seconds until the walltime, at least 0; ``None`` where it is not known."""
+        return None if self.ends is None else max(0.0, self.ends - time.time())
+
+
+def session(environ: Mapping[str, str] = os.environ) -> Session | None:
+    """Describe the Slurm job that this process belongs to; ``None`` outside of one."""
+    job = environ.get("SLURM_JOB_ID", "")
+    if not job.isdigit():
+        return None
+    return Session(
+        job=int(job),
+        node=environ.get("SLURMD_NODENAME", ""),
+        partition=environ.get("SLURM_JOB_PARTITION", ""),
+        account=environ.get("SLURM_JOB_ACCOUNT", ""),
+        cpus=_number(environ, "SLURM_CPUS_PER_TASK") or _number(environ, "SLURM_CPUS_ON_NODE"),
+        memory=_number(environ, "SLURM_MEM_PER_NODE"),
+        gpus=_number(environ, "SLURM_GPUS_ON_NODE"),
+        shards=_number(environ, "SLURM_SHARDS_ON_NODE"),
+        ends=_number(environ, "SLURM_JOB_END_TIME") or _number(environ, "STUDIOLO_ENDS") or None,
+    )
+
+
+def _number(environ: Mapping[str, str], key: str) -> int:
+    value = environ.get(key, "")
+    return int(value) if value.isdigit() else 0

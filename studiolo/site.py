@@ -1,0 +1,490 @@
+"""The site file: ``site.toml`` -> :class:`Site`, a frozen and fully checked value. The schema lives here and nowhere else.
+
+Everything that differs between two centres is a key of this file: clusters, partitions and their limits, session
+profiles, accounts, environments, authentication, paths. :func:`load` reports all faults of a file at once, each with
+line, key, value and what is allowed. ``site.example.toml`` and the reference page are written from this schema.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+)
+
+from studiolo.errors import Fault, SiteError, shown
+from studiolo.units import memory_words, minutes_words, parse_memory, parse_minutes
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = [
+    "Account",
+    "Authentication",
+    "Cluster",
+    "Environment",
+    "Hub",
+    "Partition",
+    "Paths",
+    "Profile",
+    "Site",
+    "load",
+    "parse",
+]
+
+
+# --- Kinds of values -------------------------------------------------------------------------------------------------
+
+
+def _pattern(pattern: str, allowed: str) -> AfterValidator:
+    compiled = re.compile(pattern, re.ASCII)
+
+    def check(value: str) -> str:
+        if not compiled.fullmatch(value):
+            raise ValueError(allowed)
+        return value
+
+    return AfterValidator(check)
+
+
+def _absolute(value: str) -> str:
+    if not value.startswith("/") or not value.isprintable() or ".." in PurePosixPath(value).parts:
+        raise ValueError("an absolute path without '..'")
+    return value.rstrip("/") or "/"
+
+
+def _whole(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError("a whole number")
+    return value
+
+
+Name = Annotated[str, _pattern(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", "letters, digits, '_', '.' and '-', at most 64")]
+UnixName = Annotated[str, _pattern(r"[a-z_][a-z0-9_.-]{0,31}\$?", "the name of a unix account or group")]
+Path_ = Annotated[str, AfterValidator(_absolute)]
+OptionalPath = Annotated[str, AfterValidator(lambda value: _absolute(value) if value else "")]
+Text = Annotated[str, AfterValidator(str.strip), _pattern(r"[^\x00-\x1f\x7f]*", "text on one line")]
+Host = Annotated[str, _pattern(r"[A-Za-z0-9][A-Za-z0-9.:_-]{0,252}", "an address or host name")]
+Port = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=65535)]
+Count = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=1_000_000)]
+Memory = Annotated[int, BeforeValidator(parse_memory)]
+Minutes = Annotated[int, BeforeValidator(parse_minutes)]
+VariableName = Annotated[str, _pattern(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+# --- The sections of the file ----------------------------------------------------------------------------------------
+
+
+class Paths(_Section):
+    """Folders. Only ``prefix`` must be the same on hub and compute nodes."""
+
+    prefix: Path_ = Field("/opt/studiolo", description="Where Studiolo is installed, readable on every node.")
+    state: Path_ = Field("/var/lib/studiolo/hub", description="The hub's own folder (database); owned by its account.")
+    secrets: Path_ = Field(
+        "/var/lib/studiolo/secrets",
+        description="Folder of the hub's secrets, one file each: cookie_secret, proxy_token, api_token, and for "
+        "shared-password user_password and admin_password. Readable by root and the hub's account only.",
+    )
+    logs: OptionalPath = Field(
+        "",
+        description="Folder where Slurm writes each session's log, so that a failed start can quote it: on a file "
+        "system that hub and nodes share, owned by the hub's account and group, mode 3733. Empty: logs go to "
+        "the person's ~/.studiolo and a failure says where to look.",
+    )
+    scratch: Path_ = Field("/tmp", description="Folder on the compute node for a session's temporary files.")
+    extra_config: OptionalPath = Field(
+        "", description="Folder of *.py files read after this one with JupyterHub's `c`, for what no key covers."
+    )
+
+
+class Hub(_Section):
+    """Addresses and limits of the hub."""
+
+    account: UnixName = Field("studiolo-hub", description="The unprivileged unix account that hub and proxy run as.")
+    address: Host = Field("127.0.0.1", description="The address on which browsers reach Studiolo.")
+    port: Port = Field(8000, description="The port on which browsers reach Studiolo.")
+    base_url: Annotated[str, _pattern(r"/([A-Za-z0-9._-]+/)*", "a path that begins and ends with '/'")] = Field(
+        "/", description="The path under which Studiolo lives, where it shares a host name."
+    )
+    tls_certificate: OptionalPath = Field("", description="Certificate (PEM) for https; empty for plain http.")
+    tls_key: OptionalPath = Field("", description="Key of that certificate, readable by the hub's account only.")
+    node_address: Host = Field("127.0.0.1", description="The hub's address as compute nodes reach it.")
+    node_port: Port = Field(8081, description="The hub's port as compute nodes reach it.")
+    proxy_address: Host = Field("127.0.0.1", description="Where the proxy listens for the hub's commands.")
+    proxy_port: Port = Field(8001, description="Port of the same.")
+    admins: tuple[Name, ...] = Field((), description="Names of those who may administer the hub.")
+    start_limit: Minutes = Field(
+        24 * 60, description="How long a session may wait in the queue before the hub gives it up."
+    )
+    listen_limit: Minutes = Field(
+        5, description="How long a started job may take until its server answers before the hub gives it up."
+    )
+
+
+class Authentication(_Section):
+    """How people log in."""
+
+    method: Literal["shared-password", "pam", "class"] = Field(
+        "pam",
+        description="'pam': the centre's accounts through PAM (LDAP, SSSD); 'class': a JupyterHub authenticator such "
+        "as OAuthenticator's; 'shared-password': one generated password for all, for demonstrations.",
+    )
+    allowed_users: tuple[Name, ...] = Field((), description="Who may log in, by name.")
+    allowed_groups: tuple[UnixName, ...] = Field((), description="Who may log in, by unix group (method 'pam').")
+    allow_all: bool = Field(False, description="Let everybody in whom the method accepts.")
+    pam_service: Name = Field("login", description="PAM service to ask (method 'pam').")
+    class_name: Annotated[str, _pattern(r"([A-Za-z_]\w*(\.[A-Za-z_]\w*)*)?", "a dotted Python name")] = Field(
+        "",
+        description="The authenticator (method 'class'), for example 'oauthenticator.generic.GenericOAuthenticator'.",
+    )
+    options: dict[str, Any] = Field({}, description="Settings of that class. Secrets belong in `extra_config`.")
+
+
+class Cluster(_Section):
+    """One Slurm cluster."""
+
+    conf: Path_ = Field("/etc/slurm/slurm.conf", description="Its slurm.conf on the hub's host.")
+    commands: Path_ = Field("/usr/bin", description="Folder of sbatch, scancel, squeue, sacct, sinfo and scontrol.")
+    launcher: Path_ = Field(
+        "/opt/studiolo/libexec/studiolo-launch",
+        description="The program that the hub may run through sudo as a person: submits and cancels, nothing else.",
+    )
+    sudo: Path_ = Field("/usr/bin/sudo", description="The sudo command.")
+    people: UnixName = Field(
+        "studiolo-people", description="Unix group of those for whom the hub may submit. Never holds root."
+    )
+    node_address: Annotated[
+        str, _pattern(r"([A-Za-z0-9.:_-]*\{node\}[A-Za-z0-9.:_-]*)?", "empty, or a name with {node} in it")
+    ] = Field("", description="How the hub reaches a node: '{node}-ib0.example.org', or empty for Slurm's NodeAddr.")
+    ports: tuple[Port, Port] = Field(
+        (32768, 60999), description="First and last port on which sessions listen on the nodes; open it in firewalls."
+    )
+
+
+class Partition(_Section):
+    """One partition and what one session may ask of it."""
+
+    cluster: Name | None = Field(None, description="The cluster it belongs to; may be left out where there is one.")
+    title: Text = Field("", description="Its name for people.")
+    max_cpus: Count = Field(..., ge=1, description="CPUs that one session may have.")
+    max_memory: Memory = Field(..., description="Memory that one session may have.")
+    max_time: Minutes = Field(..., description="Longest time of one session.")
+    max_gpus: Count = Field(0, description="Whole GPUs that one session may have.")
+    gpu_type: Annotated[str, _pattern(r"[A-Za-z0-9_.-]*", "a GPU type as in gres.conf")] = Field(
+        "", description="Type of its GPUs in Slurm, such as 'a100'; empty to ask for any."
+    )
+    max_shards: Count = Field(0, description="Parts of a GPU that one session may have (Slurm's shards).")
+    shards_per_gpu: Count = Field(0, description="Into how many parts one GPU is divided.")
+    accounts: tuple[Name, ...] = Field((), description="Accounts that may use it; empty for all.")
+    features: tuple[Name, ...] = Field((), description="Node features that people may ask for.")
+
+
+class Account(_Section):
+    """A project that is charged: a Slurm account."""
+
+    title: Text = Field("", description="Its name for people.")
+    qos: tuple[Name, ...] = Field((), description="QoS that its members may ask for; empty: none but the default.")
+
+
+class Environment(_Section):
+    """A software environment that sessions can run in."""
+
+    title: Text = Field("", description="Its name for people.")
+    python: OptionalPath = Field(
+        "", description="Its Python, with the package `studiolo[lab]` installed; empty for Studiolo's own."
+    )
+    modules: tuple[Annotated[str, _pattern(r"[A-Za-z0-9][A-Za-z0-9_.+/-]*", "the name of a module")], ...] = Field(
+        (), description="Lmod modules loaded first, in this order."
+    )
+    image: OptionalPath = Field("", description="Apptainer image that it runs in; `python` is then a path inside.")
+    variables: dict[VariableName, Text] = Field({}, description="Environment variables that it sets.")
+
+
+class Profile(_Section):
+    """A session people can choose with one click."""
+
+    title: Text = Field(..., min_length=1, description="Its name, such as 'One GPU'.")
+    description: Text = Field("", description="One sentence: what it is good for.")
+    partition: Name = Field(..., description="The partition it runs on.")
+    gpus: Count = Field(0, description="Whole GPUs.")
+    shards: Count = Field(0, description="Parts of a GPU; not together with `gpus`.")
+    cpus: Count = Field(1, ge=1, description="CPUs.")
+    memory: Memory = Field(..., description="Memory.")
+    time: Minutes = Field(..., description="How long it runs at most.")
+    account: Name | None = Field(None, description="The account charged; left out: the person's default.")
+    qos: Name | None = Field(None, description="The QoS; left out: the account's default.")
+    reservation: Annotated[str, _pattern(r"[A-Za-z0-9_.-]{1,64}", "the name of a reservation")] | None = Field(
+        None, description="A reservation it runs in."
+    )
+    features: tuple[Name, ...] = Field((), description="Node features it needs.")
+    environment: Name | None = Field(None, description="Its environment; left out: the first one of the file.")
+
+
+class Site(_Section):
+    """A checked site file. Every reference in it holds: a profile's partition exists and its limits fit."""
+
+    title: Text = Field("Studiolo", description="What people see as the name of the service.")
+    support: Text = Field("", description="Whom people turn to: an address or a sentence, shown with every failure.")
+    paths: Paths = Paths()
+    hub: Hub = Hub()
+    authentication: Authentication = Authentication()
+    clusters: dict[Name, Cluster]
+    partitions: dict[Name, Partition]
+    accounts: dict[Name, Account] = {}
+    environments: dict[Name, Environment]
+    profiles: dict[Name, Profile]
+
+    def cluster_of(self, partition: str) -> str:
+        """Name the cluster that a partition belongs to."""
+        return self.partitions[partition].cluster or next(iter(self.clusters))
+
+    @property
+    def default_environment(self) -> str:
+        """The first environment of the file."""
+        return next(iter(self.environments))
+
+    @property
+    def default_profile(self) -> str:
+        """The first profile of the file."""
+        return next(iter(self.profiles))
+
+    @property
+    def python(self) -> str:
+        """Studiolo's own Python, the same path on hub and nodes."""
+        return f"{self.paths.prefix}/venv/bin/python"
+
+
+SINGLE: Mapping[str, type[_Section]] = {"paths": Paths, "hub": Hub, "authentication": Authentication}
+MANY: Mapping[str, type[_Section]] = {
+    "clusters": Cluster,
+    "partitions": Partition,
+    "accounts": Account,
+    "environments": Environment,
+    "profiles": Profile,
+}
+_REQUIRED = ("clusters", "partitions", "environments", "profiles")
+
+
+# --- Reading ---------------------------------------------------------------------------------------------------------
+
+
+def load(path: str | Path) -> Site:
+    """Read and check a site file. Raises :class:`SiteError` with all its faults, or why it can not be read."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise SiteError(
+            [Fault(str(path), "", f"a readable UTF-8 file is needed here ({reason})")], str(path)
+        ) from error
+    return parse(text, str(path))
+
+
+def parse(text: str, source: str = "site.toml") -> Site:
+    """Check the text of a site file; ``source`` names it in messages. Raises :class:`SiteError` with all faults."""
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise SiteError([Fault("the file", "", f"not TOML: {error}")], source) from error
+    faults: list[Fault] = []
+    parts = _sections(data, faults)
+    faults += _cross_faults(parts)
+    if faults:
+        lines = _lines(text)
+        raise SiteError([_with_line(fault, lines) for fault in faults], source)
+    return Site(**parts)
+
+
+def _sections(data: dict[str, Any], faults: list[Fault]) -> dict[str, Any]:
+    """Check each section by itself, so that a fault in one does not hide those of another."""
+    parts: dict[str, Any] = {}
+    for key, value in data.items():
+        if key in MANY:
+            parts[key] = dict(_entries(key, MANY[key], value, faults))
+        elif key in SINGLE:
+            section = _section(key, SINGLE[key], value, faults)
+            if section is not None:
+                parts[key] = section
+        elif key in ("title", "support"):
+            if not isinstance(value, str) or not value.isprintable():
+                faults.append(Fault(key, shown(value), "text on one line"))
+            else:
+                parts[key] = value
+        else:
+            known = ", ".join(["title", "support", *SINGLE, *MANY])
+            faults.append(Fault(key, "", f"unknown; known are: {known}"))
+    faults += [
+        Fault(key, "", f"missing: at least one table [{key}.NAME] is needed") for key in _REQUIRED if not data.get(key)
+    ]
+    return parts
+
+
+def _entries(key: str, kind: type[_Section], value: object, faults: list[Fault]) -> Iterator[tuple[str, _Section]]:
+    if not isinstance(value, dict):
+        faults.append(Fault(key, shown(value), f"a table of tables: [{key}.NAME]"))
+        return
+    for name, entry in value.items():
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name, re.ASCII):
+            faults.append(Fault(f"{key}.{shown(name)}", "", "a name has letters, digits, '_', '.' and '-', at most 64"))
+            continue
+        section = _section(f"{key}.{name}", kind, entry, faults)
+        if section is not None:
+            yield name, section
+
+
+def _section(where: str, kind: type[_Section], value: object, faults: list[Fault]) -> _Section | None:
+    if not isinstance(value, dict):
+        faults.append(Fault(where, shown(value), f"a table: [{where}]"))
+        return None
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        faults += [_fault(where, kind, item) for item in error.errors(include_url=False)]
+        return None
+
+
+def _fault(where: str, kind: type[_Section], item: Mapping[str, Any]) -> Fault:
+    key = ".".join([where, *map(str, item["loc"])])
+    if item["type"] == "missing":
+        return Fault(key, "", f"missing: {kind.model_fields[item['loc'][0]].description}")
+    if item["type"] == "extra_forbidden":
+        return Fault(key, "", f"unknown; known are: {', '.join(kind.model_fields)}")
+    message = str(item["msg"]).removeprefix("Value error, ")
+    return Fault(key, shown(item["input"]), message[0].lower() + message[1:])
+
+
+# --- References between sections -------------------------------------------------------------------------------------
+
+
+def _cross_faults(parts: Mapping[str, Any]) -> Iterator[Fault]:
+    clusters: dict[str, Cluster] = parts.get("clusters", {})
+    partitions: dict[str, Partition] = parts.get("partitions", {})
+    accounts: dict[str, Account] = parts.get("accounts", {})
+    for name, partition in partitions.items():
+        yield from _partition_faults(f"partitions.{name}", partition, clusters, accounts)
+    for name, profile in parts.get("profiles", {}).items():
+        yield from _profile_faults(f"profiles.{name}", profile, parts)
+    if (hub := parts.get("hub")) and bool(hub.tls_certificate) != bool(hub.tls_key):
+        yield Fault(
+            "hub.tls_certificate", shown(hub.tls_certificate), "set both tls_certificate and tls_key, or neither"
+        )
+    if authentication := parts.get("authentication"):
+        yield from _authentication_faults(authentication)
+
+
+def _authentication_faults(authentication: Authentication) -> Iterator[Fault]:
+    if (authentication.method == "class") != bool(authentication.class_name):
+        yield Fault(
+            "authentication.class_name", shown(authentication.class_name), "belongs to method 'class', and only to it"
+        )
+    if authentication.allowed_groups and authentication.method != "pam":
+        yield Fault(
+            "authentication.allowed_groups", shown(list(authentication.allowed_groups)), "belongs to method 'pam'"
+        )
+    allowed = authentication.allowed_users or authentication.allowed_groups or authentication.allow_all
+    if not allowed and authentication.method != "class":
+        yield Fault(
+            "authentication.allowed_users",
+            "",
+            "nobody may log in: name allowed_users or allowed_groups, or set allow_all",
+        )
+
+
+def _partition_faults(
+    where: str, partition: Partition, clusters: Mapping[str, Cluster], accounts: Mapping[str, Account]
+) -> Iterator[Fault]:
+    if partition.cluster is None and len(clusters) > 1:
+        yield Fault(f"{where}.cluster", "", f"missing: there are several clusters: {_list(clusters)}")
+    if partition.cluster is not None and partition.cluster not in clusters:
+        yield Fault(f"{where}.cluster", shown(partition.cluster), f"one of {_list(clusters)}")
+    for account in partition.accounts:
+        if account not in accounts:
+            yield Fault(f"{where}.accounts", shown(account), f"some of {_list(accounts)}")
+    if partition.max_shards and not partition.shards_per_gpu:
+        yield Fault(f"{where}.shards_per_gpu", "0", "at least 1 where max_shards is set")
+
+
+def _profile_faults(where: str, profile: Profile, parts: Mapping[str, Any]) -> Iterator[Fault]:
+    partitions: dict[str, Partition] = parts.get("partitions", {})
+    accounts: dict[str, Account] = parts.get("accounts", {})
+    environments: dict[str, Environment] = parts.get("environments", {})
+    partition = partitions.get(profile.partition)
+    if partition is None:
+        yield Fault(f"{where}.partition", shown(profile.partition), f"one of {_list(partitions)}")
+    else:
+        yield from _limit_faults(where, profile, partition)
+    if profile.environment is not None and profile.environment not in environments:
+        yield Fault(f"{where}.environment", shown(profile.environment), f"one of {_list(environments)}")
+    if profile.account is not None and profile.account not in accounts:
+        yield Fault(f"{where}.account", shown(profile.account), f"one of {_list(accounts)}")
+    elif profile.account and partition and partition.accounts and profile.account not in partition.accounts:
+        yield Fault(f"{where}.account", shown(profile.account), f"one of {_list(partition.accounts)} on this partition")
+    if profile.qos is not None and profile.qos not in {q for account in accounts.values() for q in account.qos}:
+        yield Fault(f"{where}.qos", shown(profile.qos), "a QoS that one of the accounts lists")
+
+
+def _limit_faults(where: str, profile: Profile, partition: Partition) -> Iterator[Fault]:
+    if profile.gpus and profile.shards:
+        yield Fault(f"{where}.shards", str(profile.shards), "gpus or shards, not both")
+    for key in ("gpus", "shards", "cpus"):
+        value, limit = getattr(profile, key), getattr(partition, f"max_{key}")
+        if value > limit:
+            yield Fault(f"{where}.{key}", str(value), f"at most {limit} on partition {profile.partition}")
+    if profile.memory > partition.max_memory:
+        limit_words = memory_words(partition.max_memory)
+        yield Fault(f"{where}.memory", memory_words(profile.memory), f"at most {limit_words} on {profile.partition}")
+    if profile.time > partition.max_time:
+        limit_words = minutes_words(partition.max_time)
+        yield Fault(f"{where}.time", minutes_words(profile.time), f"at most {limit_words} on {profile.partition}")
+    for feature in profile.features:
+        if feature not in partition.features:
+            yield Fault(f"{where}.features", shown(feature), f"some of {_list(partition.features)}")
+
+
+def _list(names: object) -> str:
+    return ", ".join(names) or "none: the file declares none" if isinstance(names, (dict, tuple)) else str(names)
+
+
+# --- Lines -----------------------------------------------------------------------------------------------------------
+
+_HEADER = re.compile(r"\s*\[\s*([^\[\]]+?)\s*\]")
+_KEY = re.compile(r"""\s*(?:"([^"]+)"|'([^']+)'|([A-Za-z0-9_.-]+))\s*=""")
+
+
+def _lines(text: str) -> dict[str, int]:
+    """Map each dotted key of the file to its line (1-based). TOML readers keep no places, so this reads headers itself."""
+    lines: dict[str, int] = {}
+    table = ""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if header := _HEADER.match(line):
+            table = re.sub(r"""\s*["']?\s*(\.)\s*["']?\s*|["']""", r"\1", header[1]).strip() + "."
+            lines.setdefault(table[:-1], number)
+        elif key := _KEY.match(line):
+            lines.setdefault(table + (key[1] or key[2] or key[3]), number)
+    return lines
+
+
+def _with_line(fault: Fault, lines: Mapping[str, int]) -> Fault:
+    """Find the fault's key, or else the nearest table around it."""
+    key = fault.where
+    while key:
+        if key in lines:
+            return Fault(fault.where, fault.value, fault.allowed, lines[key])
+        key = key.rpartition(".")[0]
+    return fault

@@ -1,0 +1,154 @@
+"""Slurm through its commands: argument lists only, no shell; what is asked for a person goes through the launcher."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from studiolo.errors import LauncherFailed, SlurmRefused, SlurmUnavailable
+from studiolo.site import Cluster
+from studiolo.slurm.parse import (
+    ACCOUNTING_FORMAT,
+    NODE_FORMAT,
+    QUEUE_FORMAT,
+    parse_accounting,
+    parse_job_id,
+    parse_node_addresses,
+    parse_queue,
+)
+from studiolo.slurm.states import JobState
+
+_Value = TypeVar("_Value")
+
+__all__ = ["CommandSlurm", "launcher_argv"]
+
+# sudo reads "#0" and "%wheel" in its own way and Slurm knows no such people: only plain names pass.
+_PERSON = re.compile(r"[a-z_][a-z0-9_.-]{0,31}", re.ASCII)
+_SILENT = re.compile(
+    r"Unable to contact slurm controller|Socket timed out|Connection refused|Connection timed out|Transport endpoint"
+    r"|Unable to establish controller|Zero Bytes were transmitted|Resource temporarily unavailable|SlurmDBD|slurmdbd"
+    r"|Protocol authentication error|Munge|Slurm controller not responding|Slurm backup controller",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    status: int
+    out: str
+    err: str
+
+
+def launcher_argv(cluster: Cluster, action: str) -> tuple[str, ...]:
+    """The launcher's whole command line for an action, exactly as the sudoers rule allows it."""
+    return (cluster.launcher, action, cluster.conf, cluster.commands)
+
+
+class CommandSlurm:
+    """One cluster, asked through ``squeue``, ``sacct`` and ``sinfo`` as the hub, and ``sbatch`` and ``scancel`` as people.
+
+    ``timeout`` is in seconds; a command that takes longer is killed and counts as no answer. ``calls`` counts the
+    commands started, by name.
+    """
+
+    def __init__(self, cluster: Cluster, timeout: float = 30.0) -> None:
+        self.cluster = cluster
+        self.timeout = timeout
+        self.calls: dict[str, int] = {}
+        self._addresses: dict[str, str] = {}
+
+    async def submit(self, person: str, script: str, environment: Mapping[str, str]) -> int:
+        """Submit a batch script as ``person`` and return the job's number."""
+        action = "submit your session"
+        request = json.dumps({"script": script, "environment": dict(environment)})
+        answer = await self._launch(person, "submit", request, action)
+        try:
+            return parse_job_id(answer.out)
+        except ValueError as error:
+            raise SlurmUnavailable(action, str(error)) from error
+
+    async def cancel(self, person: str, jobs: Iterable[int]) -> None:
+        """Cancel jobs of ``person``; one that is over already is no error."""
+        await self._launch(person, "cancel", json.dumps({"jobs": list(jobs)}), "cancel the job")
+
+    async def queue(self, jobs: Iterable[int]) -> dict[int, JobState]:
+        """Ask once for all ``jobs``; those that slurmctld no longer holds are missing in the answer."""
+        numbers = ",".join(map(str, sorted(jobs)))
+        argv = ["squeue", "--noheader", "--states=all", f"--jobs={numbers}", f"--format={QUEUE_FORMAT}"]
+        answer = await self._ask(argv)
+        if answer.status and "Invalid job id" in answer.err:
+            return {}
+        return self._parsed(parse_queue, answer, "list jobs")
+
+    async def finished(self, jobs: Iterable[int]) -> dict[int, JobState]:
+        """Ask accounting for all ``jobs``."""
+        numbers = ",".join(map(str, sorted(jobs)))
+        argv = ["sacct", "--allocations", "--parsable2", "--noheader", f"--jobs={numbers}"]
+        answer = await self._ask([*argv, f"--format={ACCOUNTING_FORMAT}"])
+        return self._parsed(parse_accounting, answer, "look up finished jobs")
+
+    async def node_address(self, node: str) -> str:
+        """Return the address under which the hub reaches ``node``: the site's pattern, or Slurm's own NodeAddr."""
+        if self.cluster.node_address:
+            return self.cluster.node_address.format(node=node)
+        if node not in self._addresses:
+            answer = await self._ask(["sinfo", "--noheader", "--Node", f"--format={NODE_FORMAT}"])
+            self._addresses = self._parsed(parse_node_addresses, answer, "list nodes")
+        return self._addresses.get(node, node)
+
+    def _parsed(self, parse: Callable[[str], _Value], answer: _Answer, action: str) -> _Value:
+        if answer.status:
+            raise SlurmUnavailable(action, answer.err or answer.out)
+        try:
+            return parse(answer.out)
+        except ValueError as error:
+            raise SlurmUnavailable(action, f"half an answer: {error}") from error
+
+    async def _launch(self, person: str, action: str, request: str, words: str) -> _Answer:
+        if not _PERSON.fullmatch(person):
+            raise LauncherFailed(words, f"{person!r} is not the name of an account")
+        argv = [self.cluster.sudo, "-n", "-u", person, "--", *launcher_argv(self.cluster, action)]
+        answer = await self._run(argv, action, request, words)
+        if answer.status == 0:
+            return answer
+        if answer.err.startswith(("sudo:", "studiolo-launch:", "Sorry, user")) or not answer.err.strip():
+            raise LauncherFailed(words, answer.err or f"exit status {answer.status}")
+        raise (SlurmUnavailable if _SILENT.search(answer.err) else SlurmRefused)(words, answer.err)
+
+    async def _ask(self, argv: list[str]) -> _Answer:
+        command, *arguments = argv
+        return await self._run([f"{self.cluster.commands}/{command}", *arguments], command, None, f"run {command}")
+
+    async def _run(self, argv: list[str], name: str, text: str | None, action: str) -> _Answer:
+        self.calls[name] = self.calls.get(name, 0) + 1
+        environment = {
+            "LANG": "C.UTF-8",
+            "PATH": "/usr/bin:/bin",
+            "SLURM_CONF": self.cluster.conf,
+            "SLURM_TIME_FORMAT": "%s",
+        }
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                stdin=asyncio.subprocess.DEVNULL if text is None else asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env=environment,
+            )
+        except OSError as error:
+            raise LauncherFailed(action, f"{argv[0]}: {error.strerror}") from error
+        try:
+            out, err = await asyncio.wait_for(
+                process.communicate(None if text is None else text.encode()), self.timeout
+            )
+        except asyncio.TimeoutError:
+            raise SlurmUnavailable(action, f"no answer within {self.timeout:g} s") from None
+        finally:
+            if process.returncode is None:
+                process.kill()
+                await process.wait()
+        return _Answer(process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace"))

@@ -1,0 +1,71 @@
+"""What Slurm's commands print -> values. Plain functions, held against recorded answers."""
+
+from __future__ import annotations
+
+import re
+
+from studiolo.slurm.states import JobState
+
+__all__ = ["parse_accounting", "parse_job_id", "parse_node_addresses", "parse_queue"]
+
+# The fields asked for; no field of them can hold text of a person's choosing, so the separator is safe.
+QUEUE_FORMAT = "%A|%T|%r|%B|%S|%e"
+ACCOUNTING_FORMAT = "JobIDRaw,State,ExitCode,NodeList,Start,End"
+NODE_FORMAT = "%N %o"
+
+
+def parse_job_id(output: str) -> int:
+    """Read ``sbatch --parsable``: ``123`` or ``123;cluster``, on its last line. Raises ``ValueError``."""
+    lines = output.split()
+    match = re.fullmatch(r"(\d+)(;[\w.-]+)?", lines[-1], re.ASCII) if lines else None
+    if match is None:
+        raise ValueError(f"no job number in {output[:200]!r}")
+    return int(match[1])
+
+
+def parse_queue(output: str) -> dict[int, JobState]:
+    """Read ``squeue`` in :data:`QUEUE_FORMAT` with times in seconds since 1970. Raises ``ValueError`` on half a line."""
+    jobs = {}
+    for line in output.splitlines():
+        if not line.strip():
+            continue
+        number, state, reason, node, start, end = line.split("|")
+        jobs[int(number)] = JobState(
+            job=int(number),
+            state=state,
+            reason=reason or "None",
+            node="" if node in ("n/a", "(null)") else node,
+            start=_seconds(start),
+            end=_seconds(end),
+        )
+    return jobs
+
+
+def parse_accounting(output: str) -> dict[int, JobState]:
+    """Read ``sacct -X -P -n`` in :data:`ACCOUNTING_FORMAT`: the job itself, its steps left out."""
+    jobs = {}
+    for line in output.splitlines():
+        if not line.strip():
+            continue
+        number, state, exit_code, nodes, start, end = line.split("|")
+        code, _, signal = exit_code.partition(":")
+        jobs[int(number)] = JobState(
+            job=int(number),
+            state=state.split()[0].rstrip("+"),
+            reason=state.partition(" ")[2] or "None",
+            node="" if nodes == "None assigned" else nodes,
+            start=_seconds(start),
+            end=_seconds(end),
+            exit_code=int(code) if code.isdigit() else None,
+            signal=int(signal) if signal.isdigit() and signal != "0" else None,
+        )
+    return jobs
+
+
+def parse_node_addresses(output: str) -> dict[str, str]:
+    """Read ``sinfo -h -N`` in :data:`NODE_FORMAT`: node name -> the address that Slurm itself uses."""
+    return dict(line.split() for line in output.splitlines() if line.strip())
+
+
+def _seconds(text: str) -> int | None:
+    return int(text) if text.isdigit() else None

@@ -1,0 +1,107 @@
+"""Memory, walltime and ports: read what people and Slurm write, compare as integers, print the Slurm way.
+
+Inside Studiolo memory is an integer of mebibytes (Slurm's own unit) and time an integer of minutes.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+
+__all__ = [
+    "memory_words",
+    "minutes_words",
+    "parse_memory",
+    "parse_minutes",
+    "slurm_memory",
+    "slurm_time",
+]
+
+# Bounds that keep a typo from becoming a number that overflows Slurm's 32-bit minutes or 64-bit megabytes.
+MAX_MINUTES = 366 * 24 * 60
+MAX_MEMORY_MB = 1 << 30
+
+_MEMORY = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
+_FACTOR = {"K": 1 / 1024, "": 1, "M": 1, "G": 1024, "T": 1024 * 1024}
+_TIME_WORDS = re.compile(
+    r"(?:(\d+)\s*d(?:ays?)?)?\s*(?:(\d+(?:\.\d+)?)\s*h(?:ours?)?)?\s*(?:(\d+)\s*m(?:in(?:utes?)?)?)?",
+    re.IGNORECASE | re.ASCII,
+)
+_TIME_SLURM = re.compile(r"(?:(\d+)-)?(\d+)(?::(\d{1,2}))?(?::(\d{1,2}))?", re.ASCII)
+
+
+def parse_memory(value: object) -> int:
+    """Return mebibytes from ``"16G"``, ``"512 MB"``, ``"1.5T"`` or a bare number of mebibytes.
+
+    Letters count in powers of 1024, as Slurm's do. Raises ``ValueError`` with what is allowed.
+    """
+    text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+    match = _MEMORY.fullmatch(text)
+    if match is None:
+        raise ValueError("memory is a number with K, M, G or T, such as '16G'")
+    megabytes = math.ceil(float(match[1]) * _FACTOR[match[2].upper()])
+    if not 1 <= megabytes <= MAX_MEMORY_MB:
+        raise ValueError("memory must lie between 1M and 1024T")
+    return megabytes
+
+
+def parse_minutes(value: object) -> int:
+    """Return minutes from ``"90m"``, ``"2h"``, ``"1.5h"``, ``"1d 12h"``, ``"2:00:00"``, ``"1-0"`` or a number of minutes.
+
+    ``a:b`` is Slurm's minutes:seconds, ``a:b:c`` hours:minutes:seconds, ``d-h[:m[:s]]`` has days; seconds round up.
+    Raises ``ValueError`` with what is allowed.
+    """
+    text = str(value).strip() if isinstance(value, (str, int, float)) and not isinstance(value, bool) else ""
+    minutes = _minutes_of_words(text) if re.search("[dhm]", text, re.IGNORECASE) else _minutes_of_slurm(text)
+    if minutes is None:
+        raise ValueError("a time is minutes, '90m', '2h', '1d 12h' or Slurm's 'hours:minutes:seconds'")
+    if not 1 <= minutes <= MAX_MINUTES:
+        raise ValueError("a time must lie between 1 minute and 366 days")
+    return minutes
+
+
+def _minutes_of_words(text: str) -> int | None:
+    match = _TIME_WORDS.fullmatch(text)
+    if match is None:
+        return None
+    days, hours, minutes = match.groups(default="0")
+    return math.ceil(int(days) * 1440 + float(hours) * 60 + int(minutes))
+
+
+def _minutes_of_slurm(text: str) -> int | None:
+    match = _TIME_SLURM.fullmatch(text)
+    if match is None:
+        return None
+    days, *rest = match.groups()
+    a, b, c = (int(part or 0) for part in rest)
+    if days is not None:
+        return math.ceil(int(days) * 1440 + a * 60 + b + c / 60)
+    if rest[2] is not None:
+        return math.ceil(a * 60 + b + c / 60)
+    return math.ceil(a + b / 60)
+
+
+def slurm_memory(megabytes: int) -> str:
+    """Print mebibytes for ``--mem``: always with its unit, so that no default of a site applies."""
+    return f"{megabytes}M"
+
+
+def slurm_time(minutes: int) -> str:
+    """Print minutes for ``--time`` as ``D-HH:MM:SS``."""
+    days, rest = divmod(minutes, 1440)
+    return f"{days}-{rest // 60:02d}:{rest % 60:02d}:00"
+
+
+def memory_words(megabytes: int) -> str:
+    """Print mebibytes for people: ``"16 GB"``."""
+    for factor, unit in ((1024 * 1024, "TB"), (1024, "GB")):
+        if megabytes >= factor:
+            return f"{megabytes / factor:.4g} {unit}"
+    return f"{megabytes} MB"
+
+
+def minutes_words(minutes: int) -> str:
+    """Print minutes for people: ``"2 h"``, ``"1 h 30 min"``, ``"1 d 12 h"``."""
+    days, rest = divmod(minutes, 1440)
+    parts = [(days, "d"), (rest // 60, "h"), (rest % 60, "min")]
+    return " ".join(f"{number} {unit}" for number, unit in parts if number) or "0 min"

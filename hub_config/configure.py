@@ -1,0 +1,165 @@
+"""A checked site -> JupyterHub's settings, one function per concern."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from spawners import handlers
+from studiolo.errors import Fault, SiteError
+from studiolo.site import Site
+
+__all__ = ["configure"]
+
+HERE = Path(__file__).parent
+
+OPERATOR_SCOPES = [
+    "access:servers",
+    "admin:groups",
+    "admin:servers",
+    "admin:users",
+    "list:services",
+    "proxy",
+    "read:hub",
+    "read:metrics",
+    "read:services",
+    "shutdown",
+    "tokens",
+]
+
+
+def configure(c: Any, site: Site, site_file: str) -> None:
+    """Fill ``c`` from the site. Raises :class:`SiteError` where a secret or an authenticator is missing."""
+    addresses(c, site)
+    security(c, site)
+    authentication(c, site)
+    database(c, site)
+    operator_token(c, site)
+    sessions(c, site, site_file)
+    web_server(c, site_file)
+    pages(c, site)
+    handlers.install()
+
+
+def addresses(c: Any, site: Site) -> None:
+    """Where browsers, nodes and the proxy find each other. The proxy is a process of its own: it outlives the hub."""
+    hub = site.hub
+    scheme = "https" if hub.tls_certificate else "http"
+    c.JupyterHub.bind_url = f"{scheme}://{hub.address}:{hub.port}{hub.base_url}"
+    c.JupyterHub.hub_bind_url = f"http://{_listen(hub.node_address)}:{hub.node_port}"
+    c.JupyterHub.hub_connect_url = f"http://{hub.node_address}:{hub.node_port}"
+    c.JupyterHub.proxy_class = "jupyterhub.proxy.ConfigurableHTTPProxy"
+    c.ConfigurableHTTPProxy.should_start = False
+    c.ConfigurableHTTPProxy.api_url = f"http://{hub.proxy_address}:{hub.proxy_port}"
+    c.ConfigurableHTTPProxy.auth_token = secret(site, "proxy_token")
+
+
+def security(c: Any, site: Site) -> None:
+    """Cookies, tokens, and what pages of one person may do to another's."""
+    c.JupyterHub.cookie_secret = bytes.fromhex(secret(site, "cookie_secret"))
+    c.JupyterHub.authenticate_prometheus = True
+
+
+def authentication(c: Any, site: Site) -> None:
+    """Who may log in, and how."""
+    chosen = site.authentication
+    c.Authenticator.admin_users = set(site.hub.admins)
+    c.Authenticator.allowed_users = set(chosen.allowed_users) | set(site.hub.admins)
+    c.Authenticator.allow_all = chosen.allow_all
+    if chosen.method == "shared-password":
+        c.JupyterHub.authenticator_class = "shared-password"
+        c.SharedPasswordAuthenticator.user_password = secret(site, "user_password")
+        c.SharedPasswordAuthenticator.admin_password = secret(site, "admin_password")
+    elif chosen.method == "pam":
+        c.JupyterHub.authenticator_class = "pam"
+        c.PAMAuthenticator.service = chosen.pam_service
+        c.PAMAuthenticator.open_sessions = False
+        c.PAMAuthenticator.allowed_groups = set(chosen.allowed_groups)
+    else:
+        c.JupyterHub.authenticator_class = imported(chosen.class_name)
+        c[chosen.class_name.rpartition(".")[2]].update(chosen.options)
+
+
+def imported(dotted: str) -> type:
+    """The class named in ``authentication.class_name``. Raises :class:`SiteError` where it can not be imported."""
+    module, _, name = dotted.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        allowed = f"a class that Studiolo's Python environment can import ({error})"
+        raise SiteError([Fault("authentication.class_name", dotted, allowed)], "site.toml") from error
+    if not isinstance(found, type):
+        raise SiteError([Fault("authentication.class_name", dotted, "a class, not a function or module")], "site.toml")
+    return found
+
+
+def database(c: Any, site: Site) -> None:
+    """The hub's own files. Neither sessions nor proxy end with a hub process."""
+    c.JupyterHub.db_url = f"sqlite:///{site.paths.state}/jupyterhub.sqlite"
+    c.JupyterHub.cleanup_servers = False
+    c.JupyterHub.cleanup_proxy = False
+
+
+def operator_token(c: Any, site: Site) -> None:
+    """A token for scripts of the operator, with what an administrator may do."""
+    c.JupyterHub.services = [{"name": "operator", "api_token": secret(site, "api_token")}]
+    c.JupyterHub.load_roles = [
+        {
+            "name": "operator",
+            "description": "Scripts of the centre's operator",
+            "scopes": OPERATOR_SCOPES,
+            "services": ["operator"],
+        }
+    ]
+
+
+def sessions(c: Any, site: Site, site_file: str) -> None:
+    """The spawner. Waiting in a queue is normal here: it may last, and never counts as the hub's own failure."""
+    c.JupyterHub.spawner_class = "spawners.server.StudioloSpawner"
+    c.StudioloSpawner.site_file = site_file
+    c.StudioloSpawner.env_keep = []
+    c.StudioloSpawner.start_timeout = site.hub.start_limit * 60
+    c.StudioloSpawner.http_timeout = 60
+    c.StudioloSpawner.poll_interval = 10
+    c.StudioloSpawner.consecutive_failure_limit = 0
+    c.StudioloSpawner.default_url = "/lab"
+    c.JupyterHub.concurrent_spawn_limit = 0
+
+
+def web_server(c: Any, site_file: str) -> None:
+    """What the hub's web server is told."""
+    c.JupyterHub.tornado_settings = {
+        "headers": {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"},
+        # The person goes to the progress page at once; what can be refused was refused before.
+        "slow_spawn_timeout": 0,
+        handlers.SITE_SETTING: site_file,
+    }
+
+
+def pages(c: Any, site: Site) -> None:
+    """Our templates before JupyterHub's, and what they say."""
+    c.JupyterHub.template_paths = [str(HERE / "templates")]
+    c.JupyterHub.template_vars = {"studiolo_title": site.title, "studiolo_support": site.support}
+    c.JupyterHub.logo_file = str(HERE / "static" / "logo.svg")
+
+
+def secret(site: Site, name: str) -> str:
+    """Read one secret. Raises :class:`SiteError` where it is missing, empty, or open to others; never prints it."""
+    path = Path(site.paths.secrets) / name
+    try:
+        mode = path.stat().st_mode
+        text = path.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        allowed = f"a file that the hub's account can read ({error.strerror})"
+        raise SiteError([Fault("paths.secrets", str(path), allowed)], "site.toml") from error
+    if mode & 0o007:
+        raise SiteError([Fault("paths.secrets", str(path), "must not be open to all users: chmod o= it")], "site.toml")
+    if not text:
+        raise SiteError([Fault("paths.secrets", str(path), "must not be empty")], "site.toml")
+    return text
+
+
+def _listen(address: str) -> str:
+    """Listen on loopback where nodes are on this host, else on every interface."""
+    return address if address.startswith("127.") or address == "localhost" else "0.0.0.0"  # noqa: S104

@@ -1,0 +1,122 @@
+"""The hub's HTTP border to sessions: what a job may fetch and report, and the gate in front of the REST API.
+
+:func:`install` also unregisters batchspawner's own callback, which lets a session set more than its port.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Any, cast
+
+from jupyterhub import apihandlers
+from jupyterhub.apihandlers import APIHandler
+from jupyterhub.apihandlers.users import UserServerAPIHandler
+from tornado import web
+
+from spawners.engine import engine_for
+from spawners.failure import RequestRefused
+from spawners.server import StudioloSpawner
+from studiolo.errors import RequestError
+from studiolo.request import check
+
+__all__ = ["SITE_SETTING", "BootstrapHandler", "GatedServerHandler", "ListeningHandler", "install"]
+
+SITE_SETTING = "studiolo_site_file"
+
+MAX_BODY = 4096
+MIN_PORT = 1024
+STOCK_CALLBACK = r"/api/batchspawner"
+
+
+class _SessionHandler(APIHandler):  # type: ignore[misc]  # JupyterHub has no types
+    def body(self, *keys: str) -> dict[str, Any]:
+        """The JSON body, which holds exactly ``keys``; anything else is refused with 400."""
+        if len(self.request.body) > MAX_BODY:
+            raise web.HTTPError(413, "the body is too long")
+        body = self.get_json_body()
+        if not isinstance(body, dict) or set(body) != set(keys):
+            raise web.HTTPError(400, f"the body must be a JSON object with exactly: {', '.join(keys)}")
+        return body
+
+
+class BootstrapHandler(_SessionHandler):
+    """A job that has just started exchanges its one-time secret for its server's environment.
+
+    So the API token is in no script, in no job's environment, in no accounting: what Slurm sees is worthless once used.
+    """
+
+    def post(self) -> None:
+        """Answer ``{"secret": …}`` with ``{"environment": {…}}``, once; 403 for any secret not awaited."""
+        secret = self.body("secret")["secret"]
+        if not isinstance(secret, str):
+            raise web.HTTPError(400, "secret must be a string")
+        spawner = self._spawner(secret)
+        if spawner is None:
+            raise web.HTTPError(403, "this secret is not awaited: the session was stopped, or has begun already")
+        self.set_header("Cache-Control", "no-store")
+        self.finish(json.dumps({"environment": spawner.session_environment()}))
+
+    def _spawner(self, secret: str) -> StudioloSpawner | None:
+        return engine_for(self.settings[SITE_SETTING]).redeem(secret)
+
+
+class ListeningHandler(_SessionHandler):
+    """A session's server reports the port that it listens on: of the caller's own pending server, once, nothing else."""
+
+    @web.authenticated
+    def post(self) -> None:
+        """Take ``{"port": number}``; 400 for any other body, 404 where no start of this caller waits for one."""
+        port = self.body("port")["port"]
+        if type(port) is not int or not MIN_PORT <= port <= 65535:
+            raise web.HTTPError(400, f"port must be a whole number from {MIN_PORT} to 65535")
+        spawner = self._own_spawner()
+        if spawner is None or not spawner.listening(port):
+            raise web.HTTPError(404, "no start of yours waits for a port")
+        self.set_status(204)
+        self.finish()
+
+    def _own_spawner(self) -> StudioloSpawner | None:
+        """The one spawner of the caller whose token this is."""
+        token = self.get_auth_token() or ""
+        spawners = getattr(self.current_user, "spawners", {})
+        for spawner in spawners.values():
+            if spawner.api_token and secrets.compare_digest(spawner.api_token, token):
+                return spawner if isinstance(spawner, StudioloSpawner) else None
+        return None
+
+
+class GatedServerHandler(UserServerAPIHandler):  # type: ignore[misc]
+    """JupyterHub's handler of servers, with the request checked before anything is stored or started."""
+
+    def get_server_json_body(self) -> dict[str, Any]:
+        """The body, its ``user_options`` passed through the gate (400 with every fault)."""
+        body: dict[str, Any] = super().get_server_json_body()
+        self._check(body.get("user_options"))
+        return body
+
+    def get_json_body(self) -> Any:
+        """The same for PATCH, which reads its body by itself."""
+        body = super().get_json_body()
+        if self.request.method == "PATCH" and isinstance(body, dict):
+            self._check(body.get("user_options"))
+        return body
+
+    def _check(self, options: object) -> None:
+        if options is None:
+            return
+        try:
+            check(cast("dict[str, object]", options), engine_for(self.settings[SITE_SETTING]).site)
+        except RequestError as error:
+            raise RequestRefused(error) from error
+
+
+def install() -> None:
+    """Put our routes before JupyterHub's and take batchspawner's away. Called once, before the hub reads its routes."""
+    kept = [route for route in apihandlers.default_handlers if route[0] != STOCK_CALLBACK]
+    gated = [(route[0], GatedServerHandler) for route in kept if route[1] is UserServerAPIHandler]
+    ours = [
+        (r"/api/studiolo/bootstrap", BootstrapHandler),
+        (r"/api/studiolo/listening", ListeningHandler),
+    ]
+    apihandlers.default_handlers[:] = ours + gated + [route for route in kept if route[1] is not UserServerAPIHandler]

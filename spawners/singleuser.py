@@ -1,0 +1,161 @@
+"""On the compute node: exchange the job's one-time secret for an environment, serve, and say when the server listens.
+
+Started by the batch script as ``python -I -m spawners.singleuser``. The port is bound once and kept (choosing one,
+closing it and binding it again, as stock does, loses it to a neighbour on a shared node), and reported from the event
+loop's first turn, when the server does listen.
+"""
+
+from __future__ import annotations
+
+import atexit
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import ssl
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+EXCHANGE_SECONDS = 30
+TRIES = 200
+
+
+def main() -> None:
+    """Become this session's notebook server. Every failure is one sentence in the job's log and exit status 1."""
+    try:
+        environment = exchange(os.environ.pop("STUDIOLO_HUB", ""), os.environ.pop("STUDIOLO_BOOTSTRAP", ""))
+        os.environ.update(environment)
+        os.environ.update(scratch_environment(os.environ.pop("STUDIOLO_SCRATCH", "/tmp")))
+        enter(os.environ.pop("STUDIOLO_WORKDIR", ""))
+        ports = os.environ.pop("STUDIOLO_PORTS", "")
+    except SessionError as error:
+        sys.exit(f"studiolo: {error}")
+    serve(ports)
+
+
+class SessionError(Exception):
+    """Why the session can not begin, as a sentence for its owner."""
+
+
+def exchange(hub: str, secret: str) -> dict[str, str]:
+    """Fetch this session's environment from the hub for the one-time secret. Raises :class:`SessionError`."""
+    if not hub or not secret:
+        raise SessionError("this program starts a session's server; only the hub can start it")
+    try:
+        answer = json.load(post(f"{hub}/studiolo/bootstrap", {"secret": secret}))
+    except urllib.error.HTTPError as error:
+        raise SessionError(
+            f"the hub refused this session ({error.code}): it was stopped, or has begun already"
+        ) from error
+    except (OSError, ValueError) as error:
+        raise SessionError(f"the hub at {hub} can not be reached from this node ({error}): tell the support") from error
+    return {str(key): str(value) for key, value in answer["environment"].items()}
+
+
+def post(url: str, body: dict[str, Any], token: str = "") -> Any:
+    """Send JSON and return the open answer. Goes straight to the hub, whatever proxy the environment names."""
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"token {token}"} if token else {})
+    request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310 - the hub's own address
+    handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+    if authority := os.environ.get("JUPYTERHUB_SSL_CLIENT_CA"):
+        handlers.append(urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=authority)))
+    return urllib.request.build_opener(*handlers).open(request, timeout=EXCHANGE_SECONDS)
+
+
+def scratch_environment(parent: str) -> dict[str, str]:
+    """Make this session's own temporary folder, gone at its end, and point Jupyter's runtime files there.
+
+    They hold the kernels' keys; in a home on a network file system they are slow and stay behind.
+    """
+    try:
+        folder = tempfile.mkdtemp(prefix=f"studiolo-{os.environ.get('SLURM_JOB_ID', 'none')}-", dir=parent)
+    except OSError as error:
+        raise SessionError(f"the node's temporary folder {parent} can not be used ({error.strerror})") from error
+    owner = os.getpid()
+
+    def clean() -> None:
+        if os.getpid() == owner:  # not in a forked child
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(clean)
+    runtime = f"{folder}/runtime"
+    os.mkdir(runtime, 0o700)
+    return {"JUPYTER_RUNTIME_DIR": runtime, "TMPDIR": folder}
+
+
+def enter(workdir: str) -> None:
+    """Change to the folder that was asked for, or stay at home."""
+    home = Path.home()
+    target = home / workdir.removeprefix("~/") if workdir else home
+    try:
+        os.chdir(target)
+    except OSError as error:
+        raise SessionError(f"the folder {target} can not be opened ({error.strerror}): choose another one") from error
+
+
+def candidates(ports: str) -> Iterator[int]:
+    """Ports to try, from a ``first-last`` range, in random order: neighbours on the node rarely meet."""
+    first, last = map(int, ports.split("-"))
+    return iter(random.sample(range(first, last + 1), min(TRIES, last - first + 1)))
+
+
+def bind(ports: str, address: str = "") -> list[socket.socket]:
+    """Bind the first free port of the range and keep it. Raises ``OSError`` where none is free."""
+    from tornado.netutil import bind_sockets
+
+    for port in candidates(ports):
+        try:
+            return bind_sockets(port, address, family=socket.AF_INET)
+        except OSError:
+            continue
+    raise OSError(f"no free port among {ports} on this node")
+
+
+def serve(ports: str) -> None:
+    """Run JupyterHub's server with our way of listening."""
+    # Imported late: the exchange above must fail within milliseconds where it fails.
+    from jupyter_server.serverapp import ServerApp
+    from jupyterhub.singleuser.extension import JupyterHubSingleUser
+
+    class SessionServer(ServerApp):
+        """A server whose port is bound once, kept, and reported when it listens."""
+
+        def _find_http_port(self) -> None:
+            try:
+                self.bound = bind(ports, self.ip)
+            except OSError as error:
+                self.log.critical("studiolo: %s: tell the support", error)
+                self.exit(1)
+            self.port = self.bound[0].getsockname()[1]
+
+        def _bind_http_server_tcp(self) -> bool:
+            self.http_server.add_sockets(self.bound)
+            self.io_loop.run_in_executor(None, report, self.port)
+            return True
+
+    JupyterHubSingleUser.serverapp_class = SessionServer
+    sys.argv = [sys.argv[0]]
+    JupyterHubSingleUser.launch_instance()
+
+
+def report(port: int) -> None:
+    """Tell the hub the port. Where it does not take it, this session serves nobody: end it, with the reason in its log."""
+    url = f"{os.environ['JUPYTERHUB_API_URL']}/studiolo/listening"
+    try:
+        post(url, {"port": port}, os.environ["JUPYTERHUB_API_TOKEN"]).close()
+    except OSError as error:
+        print(
+            f"studiolo: the hub did not take this session's port ({error}); it ends here", file=sys.stderr, flush=True
+        )
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    main()

@@ -22,6 +22,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import batchspawner
+from sqlalchemy.orm import object_session
 from tornado import web
 from traitlets import Unicode, default
 
@@ -149,7 +150,8 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         job = await self.engine.slurm[request.cluster].submit(self.user.name, script, environment)
         self.job_id = str(job)
         self.orm_spawner.state = self.get_state()
-        self.db.commit()
+        # Not Spawner.db, which JupyterHub means to remove.
+        object_session(self.orm_spawner).commit()
         self.engine.watchers[request.cluster].follow(job)
         self.log.info("%s submitted as job %d on %s", self._log_name, job, request.partition)
         return job

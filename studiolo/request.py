@@ -91,6 +91,8 @@ class _Gate:
         for key, value in options.items():
             if key not in FIELDS:
                 self.faults.append(Fault(shown(key), "", f"unknown; known are: {', '.join(FIELDS)}"))
+            elif not _printable(value):
+                self.faults.append(Fault(key, shown(value), "text without line breaks or control characters"))
             elif value not in (None, "", []):
                 self.given[str(key)] = value
 
@@ -223,6 +225,12 @@ class _Gate:
                 self.faults.append(Fault("features", shown(feature) + origin, allowed))
 
 
+def _printable(value: object) -> bool:
+    """False for text, or a list with text, that holds a control character, a line break or half a surrogate pair."""
+    texts = value if isinstance(value, (list, tuple)) else [value]
+    return all(text.isprintable() for text in texts if isinstance(text, str))
+
+
 def _whole(value: object) -> int:
     if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**9:
         return value
@@ -256,6 +264,6 @@ def _reservation(value: object) -> str:
 
 
 def _workdir(value: object) -> str:
-    if isinstance(value, str) and value.isprintable() and len(value.encode(errors="replace")) <= MAX_WORKDIR:
+    if isinstance(value, str) and len(value.encode(errors="replace")) <= MAX_WORKDIR:
         return value
-    raise _Refused("a folder, absolute or below your home, without line breaks or control characters")
+    raise _Refused(f"a folder, absolute or below your home, at most {MAX_WORKDIR} bytes")

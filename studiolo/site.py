@@ -92,7 +92,7 @@ class _Section(BaseModel):
 
 
 class Paths(_Section):
-    """Folders. Only ``prefix`` must be the same on hub and compute nodes."""
+    """Folders. `prefix` must be the same on hub and compute nodes."""
 
     prefix: Path_ = Field("/opt/studiolo", description="Where Studiolo is installed, readable on every node.")
     state: Path_ = Field("/var/lib/studiolo/hub", description="The hub's own folder (database); owned by its account.")
@@ -105,7 +105,7 @@ class Paths(_Section):
         "",
         description="Folder where Slurm writes each session's log, so that a failed start can quote it: on a file "
         "system that hub and nodes share, owned by the hub's account and group, mode 3733. Empty: logs go to "
-        "the person's ~/.studiolo and a failure says where to look.",
+        "the person's home and a failure says where to look.",
     )
     scratch: Path_ = Field("/tmp", description="Folder on the compute node for a session's temporary files.")
     extra_config: OptionalPath = Field(

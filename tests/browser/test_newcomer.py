@@ -1,0 +1,102 @@
+"""The newcomer's way: log in, choose, wait, run a cell on the node, stop; and what they meet when it goes wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hubclient import Hub, until
+from playwright.sync_api import Page, expect
+
+CELL = "import studiolo; s = studiolo.session(); print('HAVE', s.partition, s.cpus, s.gpus, s.shards)"
+SESSIONS = [
+    ("Learn", "HAVE cpu 2 0 0", "gres"),
+    ("Explore: a quarter GPU", "HAVE gpu 2 1 1", "gres/shard=1"),
+    ("One GPU", "HAVE gpu 8 1 0", "gres/gpu=1"),
+]
+
+
+def log_in(page: Page, access: Mapping[str, Any], role: str = "company", number: int = 0) -> str:
+    """Log in as the n-th person of a role; returns the name."""
+    user = [user for user in access["users"] if user["role"] == role][number]
+    page.goto(access["url"])
+    page.get_by_label("Username").fill(user["name"])
+    page.get_by_label("Password").fill(user["password"])
+    page.get_by_role("button", name="Sign in").click()
+    return str(user["name"])
+
+
+@pytest.mark.parametrize(("title", "expected", "tres"), SESSIONS, ids=[title for title, _, _ in SESSIONS])
+def test_two_clicks_and_a_cell_runs_on_the_node(
+    page: Page, access: Mapping[str, Any], hub: Hub, title: str, expected: str, tres: str
+) -> None:
+    name = log_in(page, access)
+    page.get_by_role("radio", name=title).check()
+    page.get_by_role("button", name="Start").click()
+
+    page.wait_for_url("**/user/*/lab**")
+    job = hub.job(name)
+    page.locator(".jp-LauncherCard[data-category=Notebook]").first.click()
+    page.locator(".jp-NotebookPanel .jp-Cell .cm-content").first.click()
+    page.keyboard.type(CELL)
+    page.keyboard.press("Shift+Enter")
+    expect(page.locator(".jp-OutputArea-output").first).to_contain_text(expected)
+
+    page.goto(f"{access['url']}hub/home")
+    page.get_by_role("button", name="Stop My Server").click()
+    until("the end of the job", lambda: hub.jobs(name) == [])
+    until("the end of the server", lambda: not hub.server(name))
+    until("the end of its processes", lambda: hub.processes(name) == [], seconds=15)
+    assert list(Path("/tmp").glob(f"studiolo-{job}-*")) == []
+    charged = until("the charge", lambda: hub.slurm("sacct", "-XnP", "-j", str(job), "-o", "Account,AllocTRES").strip())
+    assert charged.startswith("playground|")
+    assert tres in charged or tres == "gres"
+
+
+def test_a_refused_choice_is_explained_on_the_page_and_stays_filled_in(page: Page, access: Mapping[str, Any], hub: Hub) -> None:
+    name = log_in(page, access)
+    page.get_by_text("More choices").click()
+    page.get_by_label("CPUs").fill("99")
+    page.get_by_label("Folder to open").fill("<script>alert(1)</script>")
+    page.get_by_role("button", name="Start").click()
+    expect(page.get_by_role("alert")).to_contain_text("cpus = 99: at most 16 on partition cpu")
+    expect(page.get_by_label("CPUs")).to_have_value("99")
+    expect(page.get_by_label("Folder to open")).to_have_value("<script>alert(1)</script>")
+    assert hub.jobs(name) == []
+
+
+def test_a_launch_link_fills_the_page_in_and_starts_nothing(page: Page, access: Mapping[str, Any], hub: Hub) -> None:
+    name = log_in(page, access)
+    page.goto(f"{access['url']}hub/spawn?opt-profile=one-gpu&opt-minutes=30")
+    expect(page.get_by_role("radio", name="One GPU")).to_be_checked()
+    expect(page.get_by_label("Time")).to_have_value("30")
+    assert hub.jobs(name) == []
+    assert not hub.server(name)
+
+
+def test_a_failed_start_says_what_happened_and_offers_the_way_back(page: Page, access: Mapping[str, Any], hub: Hub) -> None:
+    name = log_in(page, access)
+    page.get_by_text("More choices").click()
+    page.get_by_label("Folder to open").fill("no/such/folder")
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("#progress-message")).to_contain_text("no/such/folder can not be opened")
+    page.reload()
+    expect(page.get_by_role("heading", name="Your notebook did not start")).to_be_visible()
+    expect(page.locator(".studiolo-log")).to_contain_text("no/such/folder can not be opened")
+    page.get_by_role("button", name="Choose and start again").click()
+    expect(page.get_by_role("radio", name="Learn")).to_be_visible()
+    assert hub.jobs(name) == []
+
+
+def test_the_start_page_works_with_the_keyboard_alone(page: Page, access: Mapping[str, Any]) -> None:
+    log_in(page, access, number=1)
+    page.get_by_role("radio", name="Learn").focus()
+    page.keyboard.press("ArrowDown")
+    expect(page.get_by_role("radio", name="Explore")).to_be_checked()
+    page.keyboard.press("Tab")
+    expect(page.get_by_text("More choices")).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    expect(page.get_by_label("Time")).to_be_focused()

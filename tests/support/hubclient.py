@@ -1,0 +1,109 @@
+"""A client of the running hub, as an operator's script would use it, and a look at what Slurm and the host hold."""
+
+from __future__ import annotations
+
+import json
+import pwd
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+WAIT_SECONDS = 90
+
+
+def until(what: str, look: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:
+    """Look again and again until something is there; fail with ``what`` was awaited."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if found := look():
+            return found
+        time.sleep(0.1)
+    pytest.fail(f"waited {seconds:g} s for {what}")
+
+
+@dataclass(frozen=True)
+class Hub:
+    """The hub's REST API with the operator's token, and root's view of the cluster below it."""
+
+    url: str
+    token: str
+    state: Path
+    slurm_conf: Path
+
+    def call(self, method: str, path: str, *, token: str | None = None, **kwargs: Any) -> httpx.Response:
+        """One request to ``/hub/api/…``."""
+        headers = {"Authorization": f"token {token or self.token}"}
+        return httpx.request(method, f"{self.url}hub/api/{path}", headers=headers, timeout=30, **kwargs)
+
+    def start(self, user: str, options: Mapping[str, Any]) -> httpx.Response:
+        """Ask for a session."""
+        return self.call("POST", f"users/{user}/server", json={"user_options": dict(options)})
+
+    def server(self, user: str) -> dict[str, Any]:
+        """The user's server as the hub sees it; empty where there is none."""
+        model: dict[str, Any] = self.call("GET", f"users/{user}").json()
+        return dict(model.get("servers", {}).get("", {}))
+
+    def ready(self, user: str) -> dict[str, Any]:
+        """Wait until the server is ready."""
+        return dict(until(f"{user}'s server", lambda: (s := self.server(user)) and s["ready"] and s))
+
+    def events(self, user: str) -> list[dict[str, Any]]:
+        """The progress events until the start has succeeded or failed."""
+        headers = {"Authorization": f"token {self.token}"}
+        events = []
+        with httpx.stream("GET", f"{self.url}hub/api/users/{user}/server/progress", headers=headers, timeout=60) as answer:
+            for line in answer.iter_lines():
+                if line.startswith("data:"):
+                    events.append(json.loads(line.removeprefix("data:")))
+        return events
+
+    def stop(self, user: str) -> None:
+        """Stop the user's server and wait until it is gone."""
+        answer = self.call("DELETE", f"users/{user}/server")
+        assert answer.status_code in (202, 204), answer.text
+        until(f"the end of {user}'s server", lambda: not self.server(user))
+
+    def slurm(self, *argv: str) -> str:
+        """Run a Slurm command as root."""
+        done = subprocess.run(argv, env={"SLURM_CONF": str(self.slurm_conf), "PATH": "/usr/bin:/bin"}, capture_output=True, text=True)  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def jobs(self, user: str) -> list[int]:
+        """Numbers of the user's jobs that are not over."""
+        return [int(n) for n in self.slurm("squeue", "-h", "-o", "%A", "-u", user).split()]
+
+    def job(self, user: str) -> int:
+        """The number of the user's one job."""
+        return int(until(f"a job of {user}", lambda: self.jobs(user))[0])
+
+    def processes(self, user: str) -> list[str]:
+        """Command lines of all processes of an account."""
+        uid = pwd.getpwnam(user).pw_uid
+        found = []
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                if folder.stat().st_uid == uid:
+                    found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+            except OSError:
+                continue
+        return found
+
+    def environment(self, user: str, wanted: str) -> dict[str, str]:
+        """The environment of the user's first process whose command line holds ``wanted``."""
+        uid = pwd.getpwnam(user).pw_uid
+        for folder in Path("/proc").glob("[0-9]*"):
+            try:
+                if folder.stat().st_uid == uid and wanted in (folder / "cmdline").read_text():
+                    pairs = (folder / "environ").read_bytes().decode(errors="replace").split("\0")
+                    return dict(pair.partition("=")[::2] for pair in pairs if pair)
+            except OSError:
+                continue
+        return {}

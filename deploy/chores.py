@@ -15,7 +15,7 @@ from deploy.runner import Log
 from deploy.settings import CHECKOUT, DEFAULT_PREFIX, DEFAULT_STATE, Settings
 
 QUICK_TESTS = ("unit", "golden", "recorded", "docs")
-DEVELOPER_EXTRAS = ("hub", "slurmbox")
+DEVELOPER_EXTRAS = ("hub", "lab", "slurmbox")
 DEVELOPER_GROUPS = ("test", "lint", "docs")
 
 

@@ -52,6 +52,7 @@ def addresses(c: Any, site: Site) -> None:
     c.JupyterHub.proxy_class = "jupyterhub.proxy.ConfigurableHTTPProxy"
     c.ConfigurableHTTPProxy.should_start = False
     c.ConfigurableHTTPProxy.api_url = f"http://{hub.proxy_address}:{hub.proxy_port}"
+    c.JupyterHub.last_activity_interval = 30  # also how soon a restarted proxy has its routes again, in seconds
     c.ConfigurableHTTPProxy.auth_token = secret(site, "proxy_token")
 
 

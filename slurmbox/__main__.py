@@ -74,6 +74,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BoxError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted; the same command again completes it.", file=sys.stderr)
+        return 130
     return 0
 
 

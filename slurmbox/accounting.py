@@ -127,7 +127,7 @@ def sacctmgr(instance: Instance, *arguments: str) -> str:
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C", **instance.environment()}
     done = subprocess.run(
         [path, "-i", "-n", "-P", *arguments], capture_output=True, text=True, env=environment,
-        stdin=subprocess.DEVNULL, timeout=60, check=False
+        stdin=subprocess.DEVNULL, timeout=60, check=False, start_new_session=True
     )  # fmt: skip
     if done.returncode != 0:
         said = (done.stderr.strip() + " " + done.stdout.strip()).strip()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import grp
-import os
 import pwd
-import shutil
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +13,8 @@ from slurmbox.errors import BoxError, CommandFailed
 from slurmbox.files import copy_tree_contents, ensure_folder
 from slurmbox.instance import Instance
 from slurmbox.packages import program
+
+LOCK_PATIENCE_S = 15.0
 
 
 @dataclass(frozen=True)
@@ -131,18 +132,26 @@ def ids(name: str) -> tuple[int, int]:
 
 
 def _run(name: str, *arguments: str) -> None:
-    path = program(name) or shutil.which(name)
+    """Run one of the shadow suite's programs; waits while someone else holds the lock of /etc/passwd."""
+    path = program(name)
     if path is None:
         raise CommandFailed(f"{name} is not installed (package passwd).")
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
-    done = subprocess.run(
-        [path, *arguments],
-        capture_output=True,
-        text=True,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        timeout=60,
-        check=False,
-    )
-    if done.returncode != 0:
-        raise CommandFailed(f"{name} {' '.join(arguments)}: {done.stderr.strip() or os.strerror(done.returncode)}")
+    deadline = time.monotonic() + LOCK_PATIENCE_S
+    while True:
+        done = subprocess.run(
+            [path, *arguments],
+            capture_output=True,
+            text=True,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            timeout=60,
+            check=False,
+            start_new_session=True,  # a ^C must not catch it between passwd and group
+        )
+        if done.returncode == 0:
+            return
+        if "cannot lock" not in done.stderr or time.monotonic() > deadline:
+            said = done.stderr.strip() or f"exit status {done.returncode}"
+            raise CommandFailed(f"{name} {' '.join(arguments)}: {said}")
+        time.sleep(0.1)

@@ -204,6 +204,8 @@ def _initialise_mariadb(instance: Instance) -> None:
     data, unfinished = folder / "data", folder / "data.new"
     if data.exists():
         return
+    # An interrupted start may have left its helpers at work in there.
+    processes.end(processes.mentioning(str(unfinished)), patience_s=2)
     if unfinished.exists():
         shutil.rmtree(unfinished)
     uid, gid = accounts.ids(instance.db_user)
@@ -223,6 +225,7 @@ def _initialise_mariadb(instance: Instance) -> None:
         stdin=subprocess.DEVNULL,
         timeout=300,
         check=False,
+        start_new_session=True,
     )
     if done.returncode != 0:
         raise CommandFailed(f"mariadb-install-db failed: {(done.stderr + done.stdout).strip()[-1500:]}")
@@ -268,9 +271,10 @@ def _load_accounting(instance: Instance) -> None:
 
 def _await_nodes(instance: Instance, boss: Supervisor) -> None:
     log = boss.log(f"slurmd-{instance.nodes[0].name}")
-    ready.wait("slurmd", lambda: ready.nodes(instance), within_s=60, log=log)
     note = instance.state / "slurm" / "cgroup-v2-tried"
-    if instance.confinement.kind == "v2" and not note.exists():
+    untried = instance.confinement.kind == "v2" and not note.exists()
+    ready.wait("slurmd", lambda: ready.nodes(instance), within_s=20 if untried else 60, log=log)
+    if untried:
         answer = ready.trial_job(instance)
         if answer is not None:
             raise NotReady(f"The first job did not run: {answer}")

@@ -76,6 +76,10 @@ def probe_cgroups(root: Path) -> CgroupFacts:
 
 
 def _can_make(hierarchy: Path) -> bool:
+    for old in hierarchy.glob("studiolo-probe-*"):
+        if not (Path("/proc") / old.name.rpartition("-")[2]).exists():  # left by a probe that was killed
+            with contextlib.suppress(OSError):
+                old.rmdir()
     folder = hierarchy / _PROBE
     try:
         folder.mkdir()

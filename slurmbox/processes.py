@@ -48,6 +48,23 @@ def daemons(instance: Instance) -> list[Process]:
     return [p for p in of_instance(instance) if not p.in_job]
 
 
+def mentioning(path: str) -> list[Process]:
+    """Processes with this path in an argument of theirs (``--datadir=…``). Never this process or one above it."""
+    own = _ancestors(os.getpid())
+    found = []
+    for entry in os.listdir("/proc"):
+        if not entry.isdigit() or int(entry) in own:
+            continue
+        try:
+            arguments = (Path("/proc") / entry / "cmdline").read_bytes().split(b"\0")
+            if any(a.rpartition(b"=")[2] == os.fsencode(path) for a in arguments):
+                fields = (Path("/proc") / entry / "stat").read_text(errors="replace").rpartition(")")
+                found.append(Process(int(entry), int(fields[2].split()[19]), fields[0].partition("(")[2], False))
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+    return found
+
+
 def belongs(environ: bytes, state: str, cluster: str) -> tuple[bool, bool]:
     """From the bytes of ``/proc/PID/environ``: (of this instance, part of a job)."""
     variables = dict(v.partition(b"=")[::2] for v in reversed(environ.split(b"\0")))

@@ -48,6 +48,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
 
     cluster = Unicode(help="The cluster that the job runs on.")
     session_id = Unicode(help="Random name of this start, in the job's comment and the log's file name; no secret.")
+    node = Unicode(help="The node that the session runs on, once it does.")
     secret_digest = Unicode(help="Digest of the one-time secret that the job brings.")
 
     request: Request | None = None
@@ -138,6 +139,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
             address = await self.engine.slurm[self.cluster].node_address(state.node)
         finally:
             self.engine.withdraw(self.secret_digest)
+        self.node = state.node
         self.engine.watchers[self.cluster].settle(job)
         self.log.info("%s listens: job %d on %s port %d", self._log_name, job, state.node, port)
         return f"{'https' if self.internal_ssl else 'http'}://{_bracketed(address)}:{port}"
@@ -149,12 +151,17 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         environment = {"STUDIOLO_HUB": self.hub_url(), "STUDIOLO_BOOTSTRAP": secret}
         job = await self.engine.slurm[request.cluster].submit(self.user.name, script, environment)
         self.job_id = str(job)
-        self.orm_spawner.state = self.get_state()
-        # Not Spawner.db, which JupyterHub means to remove.
-        object_session(self.orm_spawner).commit()
+        self._save()
         self.engine.watchers[request.cluster].follow(job)
         self.log.info("%s submitted as job %d on %s", self._log_name, job, request.partition)
         return job
+
+    def _save(self) -> None:
+        """Commit the state now. Not through Spawner.db, which JupyterHub means to remove."""
+        self.orm_spawner.state = self.get_state()
+        database = object_session(self.orm_spawner)
+        if database is not None:  # None once the hub has deleted this server
+            database.commit()
 
     def hub_url(self) -> str:
         """The hub's API as compute nodes reach it."""
@@ -331,7 +338,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         """What a restarted hub needs to find the job again."""
         state: dict[str, Any] = super().get_state()
         if self.job_id:
-            state |= {"cluster": self.cluster, "session_id": self.session_id}
+            state |= {"cluster": self.cluster, "session_id": self.session_id, "node": self.node}
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -339,6 +346,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         super().load_state(state)
         self.cluster = state.get("cluster", "")
         self.session_id = state.get("session_id", "")
+        self.node = state.get("node", "")
         if self.cluster not in self.engine.site.clusters:
             self.job_id = ""
 
@@ -349,7 +357,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         if self.log_path() and not self._keep_log:
             sessionlog.remove(self.log_path())
         super().clear_state()
-        self.cluster = self.session_id = self.secret_digest = ""
+        self.cluster = self.session_id = self.secret_digest = self.node = ""
         self._listening = self._submission = None
 
 

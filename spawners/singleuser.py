@@ -24,6 +24,12 @@ from pathlib import Path
 from typing import Any
 
 EXCHANGE_SECONDS = 30
+# Compute nodes have no way to the internet, and a shared environment takes no extensions: do not ask for either.
+SERVER_ARGUMENTS = [
+    "--LabApp.news_url=None",
+    "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    "--LabApp.extension_manager=readonly",
+]
 TRIES = 200
 
 
@@ -141,8 +147,7 @@ def serve(ports: str) -> None:
             return True
 
     JupyterHubSingleUser.serverapp_class = SessionServer
-    sys.argv = [sys.argv[0]]
-    JupyterHubSingleUser.launch_instance()
+    JupyterHubSingleUser.launch_instance(argv=SERVER_ARGUMENTS)
 
 
 def report(port: int) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 
 from studiolo.site import Site, parse
 
@@ -26,7 +26,8 @@ settings.register_profile(
     deadline=None,
     derandomize=True,
     database=None,
-    max_examples=150,
+    max_examples=100,
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],  # not Phase.explain, which takes a minute
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("studiolo")

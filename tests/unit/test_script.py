@@ -1,0 +1,311 @@
+"""The batch script: exactly the lines that a request gives, read by bash as they are meant, whatever anybody asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import shlex
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from studiolo.errors import RequestError
+from studiolo.request import FIELDS, Request, check
+from studiolo.script import Job, render
+from studiolo.session_job import session_job
+from studiolo.site import Environment, Site, parse
+from studiolo.units import parse_memory, parse_minutes
+
+SESSION = "0123456789abcdef"
+ALWAYS = {"job-name", "comment", "partition", "nodes", "ntasks", "cpus-per-task", "mem", "time", "output", "export"}
+JOB = Job(name="studiolo", comment="studiolo:session:1", log="/logs/1.log", command=["/bin/true"])
+
+
+def session_script(request: Request, site: Site) -> str:
+    return render(request, site, session_job(site, request, SESSION))
+
+
+def directives(script: str) -> dict[str, str]:
+    """Read the script back the way sbatch does: ``#SBATCH`` lines up to the first command, each key once."""
+    found: dict[str, str] = {}
+    for line in script.split("\n")[1:]:
+        if not line.startswith("#"):
+            break
+        option = re.fullmatch(r"#SBATCH --([a-z-]+)(?:=(.*))?", line)
+        assert option, line
+        assert option[1] not in found, f"--{option[1]} twice"
+        found[option[1]] = option[2] if option[2] is not None else ""
+    return found
+
+
+def bash_accepts(script: str) -> None:
+    done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+
+@st.composite
+def requests(draw: st.DrawFn, site: Site) -> Request:
+    """Any request that the gate grants."""
+    raw = draw(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "profile": st.sampled_from([*site.profiles]),
+                "partition": st.sampled_from([*site.partitions]),
+                "gpus": st.integers(0, 4),
+                "shards": st.integers(0, 4),
+                "cpus": st.integers(1, 32),
+                "memory": st.integers(1, 240 * 1024),
+                "minutes": st.integers(1, 24 * 60),
+                "account": st.sampled_from([*site.accounts]),
+                "qos": st.sampled_from(["short", "long"]),
+                "reservation": st.from_regex(r"[A-Za-z0-9_.-]{1,64}", fullmatch=True),
+                "features": st.lists(st.sampled_from(["nvme", "ib"]), unique=True),
+                "environment": st.sampled_from([*site.environments]),
+                "workdir": st.text(st.characters(), min_size=1),
+            },
+        )
+    )
+    try:
+        return check(raw, site)
+    except RequestError as error:
+        for fault in error.faults:
+            raw.pop(fault.where, None)
+    try:
+        return check(raw, site)
+    except RequestError:
+        assume(False)
+        raise AssertionError from None
+
+
+@given(data=st.data())
+def test_a_script_has_exactly_the_directives_of_its_request_each_once(site: Site, data: st.DataObject) -> None:
+    request = data.draw(requests(site))
+    given_keys = {
+        "account": request.account,
+        "qos": request.qos,
+        "reservation": request.reservation,
+        "constraint": request.features,
+        "gres": request.gpus or request.shards,
+    }
+    found = directives(session_script(request, site))
+    assert set(found) == ALWAYS | {"no-requeue"} | {key for key, value in given_keys.items() if value}
+
+
+@given(data=st.data())
+def test_reading_the_directives_back_gives_the_request_again(site: Site, data: st.DataObject) -> None:
+    request = data.draw(requests(site))
+    found = directives(session_script(request, site))
+    kind, _, number = found.get("gres", ":0").rpartition(":")
+    assert found["partition"] == request.partition
+    assert int(found["cpus-per-task"]) == request.cpus
+    assert found["mem"].endswith("M")
+    assert parse_memory(found["mem"]) == request.memory
+    assert parse_minutes(found["time"]) == request.minutes
+    assert (found["nodes"], found["ntasks"]) == ("1", "1")
+    assert found.get("account") == request.account
+    assert found.get("qos") == request.qos
+    assert found.get("reservation") == request.reservation
+    assert tuple(filter(None, found.get("constraint", "").split("&"))) == request.features
+    assert {"gpu:a100": (int(number), 0), "shard": (0, int(number)), "": (0, 0)}[kind] == (request.gpus, request.shards)
+
+
+@given(data=st.data())
+def test_the_commands_of_a_script_come_from_the_site_alone(site: Site, data: st.DataObject) -> None:
+    request = data.draw(requests(site))
+    plain = check({"environment": request.environment, "profile": "one" if request.gpus or request.shards else "learn"}, site)
+    assert commands(session_script(request, site)) == commands(session_script(plain, site))
+
+
+def commands(script: str) -> str:
+    """All but the ``#SBATCH`` lines."""
+    return "\n".join(line for line in script.split("\n") if not line.startswith("#SBATCH"))
+
+
+@given(data=st.data(), workdir=st.text(st.characters(), min_size=1))
+def test_the_folder_asked_for_changes_no_letter_of_the_script(site: Site, data: st.DataObject, workdir: str) -> None:
+    request = data.draw(requests(site))
+    script = session_script(request, site)
+    assert script == session_script(dataclasses.replace(request, workdir=workdir), site)
+    assert script == session_script(dataclasses.replace(request, workdir=None), site)
+
+
+@settings(max_examples=40)
+@given(data=st.data())
+def test_bash_accepts_every_script(site: Site, data: st.DataObject) -> None:
+    bash_accepts(session_script(data.draw(requests(site)), site))
+
+
+@given(data=st.data())
+def test_a_script_knows_no_secret_and_no_address_of_the_hub(site: Site, data: st.DataObject) -> None:
+    script = session_script(data.draw(requests(site)), site).lower()
+    for word in ("token", "secret", "bootstrap", "password", "jupyterhub", "http", "8081"):
+        assert word not in script
+
+
+# --- Past the gate: the script's own check ---------------------------------------------------------------------------
+
+HOSTILE = st.one_of(
+    st.text(st.characters(), min_size=1, max_size=30),
+    st.sampled_from(
+        [
+            "p1\n#SBATCH --uid=0",
+            "p1\r#SBATCH --uid=0",
+            "p1 --uid=0",
+            "p1\t--uid=0",
+            'p1"',
+            "p1'",
+            "p1;id",
+            "$(id)",
+            "`id`",
+            "p1\\",
+            "p1#",
+            "p1\x00",
+            "p1\x85#SBATCH",
+            "p1\u2028#SBATCH",
+            "ｐ１",
+            "٣",
+            "p1\ud800",
+            "*",
+            "!",
+            "(x)",
+            "<x>",
+            "a" * 5000,
+        ]
+    ),
+)
+
+
+@pytest.mark.parametrize("field", ["account", "qos", "reservation", "features"])
+@given(hostile=HOSTILE)
+def test_a_hostile_value_past_the_gate_is_refused_or_stays_one_directive(site: Site, field: str, hostile: str) -> None:
+    request = check({"profile": "one", "environment": "base"}, site)
+    spoilt = dataclasses.replace(request, **{field: (hostile,) if field == "features" else hostile})
+    assert_one_directive(spoilt, site, JOB)
+
+
+@pytest.mark.parametrize("field", ["name", "comment", "log"])
+@given(hostile=HOSTILE)
+def test_a_hostile_job_is_refused_or_stays_one_directive(site: Site, field: str, hostile: str) -> None:
+    assert_one_directive(check({}, site), site, dataclasses.replace(JOB, **{field: hostile}))
+
+
+def assert_one_directive(request: Request, site: Site, job: Job) -> None:
+    try:
+        script = render(request, site, job)
+    except ValueError:
+        return
+    lines = [line for line in script.split("\n") if line.startswith("#SBATCH")]
+    assert len(lines) == len(directives(script))
+    assert all(re.fullmatch(r"#SBATCH --[a-z-]+(=[!-~]+)?", line) for line in lines)
+    assert not re.search(r"[\s\"'`$;\\<>()#!*?{}\[\]]", "".join(directives(script).values()))
+    assert len(script.split("\n")) == len(lines) + 5
+
+
+@pytest.mark.parametrize("value", ["", "a b", "a\n", "a;b", "a$b", "ä", "a'b"])
+def test_a_value_outside_the_alphabet_of_directives_is_a_value_error_that_names_it(site: Site, value: str) -> None:
+    request = dataclasses.replace(check({}, site), reservation=value or "\n")
+    with pytest.raises(ValueError, match="--reservation=.*does not belong"):
+        render(request, site, JOB)
+
+
+# --- What bash makes of it -------------------------------------------------------------------------------------------
+
+WORDS = st.lists(st.text(st.characters(exclude_characters="\x00", codec="utf-8"), max_size=15), min_size=1, max_size=4)
+
+
+@given(command=WORDS)
+def test_the_command_is_quoted_word_by_word(site: Site, command: list[str]) -> None:
+    script = render(check({}, site), site, dataclasses.replace(JOB, command=command))
+    assert shlex.split(script.partition("\nexec ")[2]) == command
+
+
+@settings(max_examples=40)
+@given(
+    values=st.dictionaries(
+        st.from_regex(r"X_[A-Z0-9_]{1,8}", fullmatch=True),
+        st.text(st.characters(codec="utf-8", exclude_categories=["Cc"]), max_size=20).map(str.strip),
+        max_size=4,
+    )
+)
+def test_variables_of_an_environment_arrive_as_they_are_written(site: Site, values: dict[str, str]) -> None:
+    values |= {"X_QUOTES": "it's \"$HOME\" `id` $(id) \\ ! * ~ #"}
+    changed = site.model_copy(update={"environments": {"base": Environment(variables=values)}})
+    script = render(check({}, changed), changed, dataclasses.replace(JOB, command=["/usr/bin/env", "-0"]))
+    done = subprocess.run(["bash"], input=script.encode(), capture_output=True, env={}, check=True)
+    arrived = dict(pair.partition("=")[::2] for pair in done.stdout.decode().split("\0"))
+    assert {key: arrived[key] for key in values} == values
+
+
+def test_a_script_ends_where_a_module_can_not_be_loaded(site: Site, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    script = render(check({"environment": "torch"}, site), site, dataclasses.replace(JOB, command=["touch", str(ran)]))
+    script = script.replace("set -e", "module() { return 1; }\nset -e")
+    done = subprocess.run(["bash"], input=script, text=True, capture_output=True, check=False)
+    assert done.returncode == 1
+    assert not ran.exists()
+
+
+def test_the_job_becomes_the_program_so_that_slurms_signals_reach_it(site: Site) -> None:
+    script = render(check({}, site), site, JOB)
+    assert script.endswith("\nexec /bin/true\n")
+
+
+@pytest.mark.parametrize(
+    ("environment", "profile", "command"),
+    [
+        ("base", "learn", "exec /opt/studiolo/venv/bin/python -I -m spawners.singleuser"),
+        ("torch", "one", "exec /apps/torch/bin/python -I -m spawners.singleuser"),
+        ("box", "learn", "exec apptainer exec /apps/box.sif /usr/bin/python3 -I -m spawners.singleuser"),
+        ("box", "one", "exec apptainer exec --nv /apps/box.sif /usr/bin/python3 -I -m spawners.singleuser"),
+        ("box", "quarter", "exec apptainer exec --nv /apps/box.sif /usr/bin/python3 -I -m spawners.singleuser"),
+        ("full", "one", "exec apptainer exec --nv '/apps/full image.sif' /opt/full/bin/python -I -m spawners.singleuser"),
+    ],
+)
+def test_the_environment_decides_which_python_runs_and_where(
+    site: Site, environment: str, profile: str, command: str
+) -> None:
+    script = session_script(check({"environment": environment, "profile": profile}, site), site)
+    assert script.splitlines()[-1] == command
+
+
+def test_a_login_shell_is_used_only_where_modules_are_loaded(site: Site) -> None:
+    assert session_script(check({"environment": "torch"}, site), site).startswith("#!/bin/bash -l\n")
+    assert session_script(check({"environment": "box"}, site), site).startswith("#!/bin/bash\n")
+
+
+def test_modules_are_loaded_in_the_order_of_the_site_before_variables_are_set(site: Site) -> None:
+    lines = session_script(check({"environment": "torch"}, site), site).splitlines()
+    assert lines[lines.index("set -e") + 1 :][:3] == [
+        "module load env/2025.1",
+        "module load PyTorch/2.9",
+        "export OMP_NUM_THREADS=4",
+    ]
+
+
+def test_a_job_can_be_found_again_by_its_comment_and_its_log(site: Site) -> None:
+    found = directives(session_script(check({}, site), site))
+    assert found["comment"] == f"studiolo:session:{SESSION}"
+    assert found["output"] == f"/var/lib/studiolo/logs/sessions/{SESSION}.log"
+
+
+def test_the_log_lies_in_the_home_where_the_site_names_no_folder(edited: Callable[..., str]) -> None:
+    site = parse(edited(('logs = "/var/lib/studiolo/logs/sessions"', "")))
+    found = directives(session_script(check({}, site), site))
+    assert found["output"] == f".studiolo-{SESSION}.log"
+
+
+def test_a_gpu_of_no_named_type_is_asked_for_by_number_alone(edited: Callable[..., str]) -> None:
+    site = parse(edited(('gpu_type = "a100"\n', "")))
+    assert directives(session_script(check({"profile": "one"}, site), site))["gres"] == "gpu:1"
+
+
+def test_every_field_of_a_request_is_either_in_the_script_or_known_to_be_left_out() -> None:
+    left_out = {"profile", "cluster", "workdir"}
+    in_script = {"partition", "gpus", "shards", "cpus", "memory", "minutes", "account", "qos", "reservation", "features", "environment"}
+    assert {field.name for field in dataclasses.fields(Request)} == left_out | in_script
+    assert set(FIELDS) == (left_out | in_script | {"hours"}) - {"cluster"}

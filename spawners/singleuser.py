@@ -24,12 +24,8 @@ from pathlib import Path
 from typing import Any
 
 EXCHANGE_SECONDS = 30
-# Compute nodes have no way to the internet, and a shared environment takes no extensions: do not ask for either.
-SERVER_ARGUMENTS = [
-    "--LabApp.news_url=None",
-    "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-    "--LabApp.extension_manager=readonly",
-]
+# People can not write to the shared environment, and nodes may not reach PyPI: offer no extensions to install.
+SERVER_ARGUMENTS = ["--LabApp.extension_manager=readonly"]
 TRIES = 200
 
 

@@ -41,9 +41,19 @@ def browser() -> Iterator[Browser]:
 def page(browser: Browser, request: pytest.FixtureRequest) -> Iterator[Page]:
     """A fresh window without cookies; its last sight is kept in test-results/ when STUDIOLO_SCREENSHOTS is set."""
     context = browser.new_context(viewport={"width": 1280, "height": 860})
-    context.set_default_timeout(90_000)
+    context.set_default_timeout(60_000)
     window = context.new_page()
     yield window
     if folder := os.environ.get("STUDIOLO_SCREENSHOTS"):
         window.screenshot(path=str(Path(folder) / f"{request.node.name.replace('/', '_')}.png"))
     context.close()
+
+
+@pytest.fixture
+def leftovers(hub: Hub) -> Iterator[list[str]]:
+    """Names of people whose server is stopped at the end of the test, should it still be there."""
+    names: list[str] = []
+    yield names
+    for name in names:
+        if hub.server(name):
+            hub.stop(name)

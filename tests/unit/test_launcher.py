@@ -356,6 +356,19 @@ def test_input_that_python_stumbles_over_is_refused_in_a_sentence(
     nothing_ran(installed)
 
 
+@pytest.mark.parametrize(
+    ("action", "command", "request_"),
+    [("submit", "sbatch", {"script": SCRIPT, "environment": {}}), ("cancel", "scancel", {"jobs": [1]})],
+)
+def test_a_command_that_is_not_there_is_told_in_a_sentence(
+    installed: Installed, action: str, command: str, request_: object
+) -> None:
+    (installed.programs.folder / command).unlink()
+    run = installed.run(action, request_)
+    assert run.status != 0
+    assert re.fullmatch(rf"studiolo-launch: [^\n]*{command}[^\n]*\n", run.err)
+
+
 @pytest.mark.parametrize("action", ["submit", "cancel"])
 def test_a_request_that_is_too_long_is_refused_before_it_is_read(refused: Callable[..., None], action: str) -> None:
     refused(action, " " * (launcher.MAX_INPUT + 1), "the request is too long")

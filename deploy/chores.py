@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from deploy import folders, phase1, python_env
@@ -20,14 +20,33 @@ DEVELOPER_GROUPS = ("test", "lint", "docs")
 
 
 def test(settings: Settings, keep: bool, pytest_arguments: Sequence[str]) -> int:
-    """Everything, on an instance of its own that is removed afterwards, whatever happens."""
-    if settings.state == DEFAULT_STATE or settings.prefix == DEFAULT_PREFIX:
-        raise Refused(["Tests never use the platform's own folders: choose others."])
-    mine = not settings.state.exists()
-    try:
+    """All tests; those that need a platform bring it up themselves."""
+
+    def act() -> int:
         with phase1.installed(settings, phase1.INSTALL_STEPS) as (steps, _):
             steps.say("")
         return run_pytest(settings, pytest_arguments)
+
+    return on_own_instance(settings, keep, act)
+
+
+def bench(settings: Settings, keep: bool) -> int:
+    """All benchmarks, on a platform that nobody else uses."""
+
+    def act() -> int:
+        status = phase1.up(settings)
+        return status or show([settings.python, "-B", "benchmarks"], STUDIOLO_STATE=str(settings.state))
+
+    return on_own_instance(settings, keep, act)
+
+
+def on_own_instance(settings: Settings, keep: bool, act: Callable[[], int]) -> int:
+    """Act on an instance of its own that is removed afterwards, whatever happens."""
+    if settings.state == DEFAULT_STATE or settings.prefix == DEFAULT_PREFIX:
+        raise Refused(["Tests and benchmarks never use the platform's own folders: choose others."])
+    mine = not settings.state.exists()
+    try:
+        return act()
     finally:
         if keep or not mine:
             print(f"Kept: {settings.state} (STUDIOLO_TEST_STATE={settings.state} goes on with it)")
@@ -100,15 +119,6 @@ def docs() -> int:
     return status
 
 
-def bench(settings: Settings, arguments: Sequence[str]) -> int:
-    """The benchmarks, with the installed software against the running platform."""
-    main = CHECKOUT / "benchmarks" / "__main__.py"
-    if not main.exists():
-        print("Benchmarks live in benchmarks/, one program each; there is no collection to run yet.")
-        return 0
-    return show([settings.python, "-B", main, *arguments])
-
-
 def developer_environment() -> Path:
     """The checkout's own ``.venv``, for whoever works on it; returns its Python."""
     folder = CHECKOUT / ".venv"
@@ -127,9 +137,9 @@ def developer_environment() -> Path:
     return python
 
 
-def show(command: Sequence[str | Path]) -> int:
-    """Run a tool in the checkout, its words straight to the terminal."""
+def show(command: Sequence[str | Path], **variables: str) -> int:
+    """Run a tool in the checkout, its words straight to the terminal; ``variables`` join its environment."""
     words = [str(word) for word in command]
     print(f"$ {' '.join(words)}", flush=True)
-    environment = clean_environment(os.environ)
+    environment = {**clean_environment(os.environ), **variables}
     return subprocess.run(words, cwd=CHECKOUT, env=environment, check=False).returncode

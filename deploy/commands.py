@@ -12,6 +12,7 @@ from deploy.settings import Settings, for_tests, from_environment
 from deploy.signals import exit_status_of, polite
 
 AS_ROOT = ("up", "down", "status", "clean", "test", "bench")
+OWN_INSTANCE = ("test", "bench")
 COMMANDS = (*AS_ROOT, "test-fast", "lint", "docs")
 
 
@@ -24,17 +25,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, rest = parser.parse_known_args(words)
     if rest[:1] == ["--"]:
         del rest[0]
-    if rest and options.command not in ("test", "test-fast", "bench"):
+    if rest and options.command not in ("test", "test-fast"):
         parser.error(f"{options.command} takes no arguments")
     settings = (
-        for_tests(os.environ) if options.command == "test" else from_environment(os.environ, tuple(options.group))
+        for_tests(os.environ) if options.command in OWN_INSTANCE else from_environment(os.environ, tuple(options.group))
     )
-    again = "make test" if options.command == "test" else settings.command(options.command)
+    again = f"make {options.command}" if options.command in OWN_INSTANCE else settings.command(options.command)
     interrupted = f"Interrupted. `{again}` takes it up where it was."
 
     def act() -> int:
         if options.command in AS_ROOT:
-            phase1.need_root(words, checks_follow=options.command in ("up", "test"))
+            phase1.need_root(words, checks_follow=options.command in ("up", *OWN_INSTANCE))
         return action(options.command, settings, rest)()
 
     with polite():
@@ -53,6 +54,6 @@ def action(command: str, settings: Settings, rest: Sequence[str]) -> Callable[[]
         "test-fast": lambda: chores.test_fast(rest),
         "lint": chores.lint,
         "docs": chores.docs,
-        "bench": lambda: chores.bench(settings, rest),
+        "bench": lambda: chores.bench(settings, keep),
     }
     return actions[command]

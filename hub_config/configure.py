@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def addresses(c: Any, site: Site) -> None:
 
 def security(c: Any, site: Site) -> None:
     """Cookies, tokens, and what pages of one person may do to another's."""
-    c.JupyterHub.cookie_secret = bytes.fromhex(secret(site, "cookie_secret"))
+    c.JupyterHub.cookie_secret = cookie_secret(site)
     c.JupyterHub.authenticate_prometheus = True
 
 
@@ -145,12 +146,27 @@ def pages(c: Any, site: Site) -> None:
     c.JupyterHub.logo_file = str(HERE / "static" / "logo.svg")
 
 
+def cookie_secret(site: Site) -> bytes:
+    """The 32 bytes that cookies are signed with. Raises :class:`SiteError` where the file holds something else."""
+    text = secret(site, "cookie_secret")
+    if not re.fullmatch(r"[0-9a-fA-F]{64}", text):
+        path = f"{site.paths.secrets}/cookie_secret"
+        raise SiteError(
+            [Fault("paths.secrets", path, "must be 32 bytes in hexadecimal: openssl rand -hex 32")], "site.toml"
+        )
+    return bytes.fromhex(text)
+
+
 def secret(site: Site, name: str) -> str:
     """Read one secret. Raises :class:`SiteError` where it is missing, empty, or open to others; never prints it."""
     path = Path(site.paths.secrets) / name
     try:
         mode = path.stat().st_mode
         text = path.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError:
+        raise SiteError(
+            [Fault("paths.secrets", str(path), "must be text: openssl rand -hex 32")], "site.toml"
+        ) from None
     except OSError as error:
         allowed = f"a file that the hub's account can read ({error.strerror})"
         raise SiteError([Fault("paths.secrets", str(path), allowed)], "site.toml") from error

@@ -305,7 +305,9 @@ def choose(state: Path, prefix: Path, name_exists: Callable[[str], bool], is_fre
             "are still there. Remove those whose home folder is gone (userdel)."
         )
     start = 17_000 if tag == "" else PORT_RANGE[int(short_hash(f"{state} ports", 8), 36) % (len(PORT_RANGE) - 2000)]
-    ports = choose_ports(PORT_NAMES, start, is_free, preferred={"public": PREFERRED_PUBLIC_PORT})
+    # Only the usual folder's instance wants the usual port: one of a test must not take it away.
+    preferred = {"public": PREFERRED_PUBLIC_PORT} if default else {}
+    ports = choose_ports(PORT_NAMES, start, is_free, preferred)
     number = int(short_hash(f"{state} jobs", 8), 36)
     return Instance(
         state=state,

@@ -11,6 +11,9 @@ from slurmbox.design import SHARDS_PER_GPU, parse_version
 from slurmbox.instance import Instance
 
 TEMPLATES = Path(__file__).parent / "templates"
+# The first Slurm that knows CgroupPlugin=disabled; to one before it the word is a fault, and its plugin
+# for control groups v1 touches nothing while nothing is asked of it.
+CGROUP_OFF_SWITCH = (24, 5, 0)
 
 
 def _environment() -> Environment:
@@ -36,6 +39,7 @@ def billing_weights(shards: bool) -> str:
 def context(instance: Instance) -> dict[str, Any]:
     """What the templates may use."""
     f = instance.features
+    version = parse_version(f.slurm_version) if f.slurm_version else (0, 0, 0)
     return {
         "box": instance,
         "people": instance.people,
@@ -46,7 +50,8 @@ def context(instance: Instance) -> dict[str, Any]:
         "plan": instance.confinement,
         "real_model": f.real_gpu_model,
         "billing": billing_weights(f.shards),
-        "modern": bool(f.slurm_version) and parse_version(f.slurm_version) >= (22, 5, 0),
+        "modern": version >= (22, 5, 0),
+        "cgroup_off_switch": version >= CGROUP_OFF_SWITCH,
     }
 
 

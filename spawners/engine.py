@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import time
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
+from spawners import sessionlog
 from studiolo.errors import SlurmError, SlurmUnavailable
 from studiolo.site import Site, load
 from studiolo.slurm.commands import CommandSlurm
@@ -23,7 +25,7 @@ log = logging.getLogger(__name__)
 
 def digest(secret: str) -> str:
     """What is kept of a one-time secret: enough to recognise it, nothing to use it with."""
-    return hashlib.sha256(secret.encode()).hexdigest()
+    return hashlib.sha256(secret.encode(errors="surrogatepass")).hexdigest()
 
 
 class Engine:
@@ -35,6 +37,15 @@ class Engine:
         self.watchers = {name: QueueWatcher(client) for name, client in self.slurm.items()}
         self._awaited: dict[str, StudioloSpawner] = {}
         self._cancelling: set[asyncio.Task[None]] = set()
+        self.sweep_logs()
+
+    def sweep_logs(self) -> None:
+        """Remove old logs of failed starts."""
+        if self.site.paths.logs:
+            try:
+                sessionlog.sweep(self.site.paths.logs, time.time())
+            except OSError as error:
+                log.warning("old logs in %s were not looked at: %s", self.site.paths.logs, error.strerror)
 
     def expect(self, secret_digest: str, spawner: StudioloSpawner) -> None:
         """Remember whose job will come with the secret of this digest."""
@@ -54,12 +65,16 @@ class Engine:
             await self.slurm[cluster].cancel(person, [job])
         except SlurmUnavailable as error:
             log.warning("%s; job %d will be cancelled as soon as Slurm answers", error, job)
-            task = asyncio.get_running_loop().create_task(self._cancel_later(cluster, person, job))
-            self._cancelling.add(task)
-            task.add_done_callback(self._cancelling.discard)
+            self.cancel_soon(cluster, person, job)
+
+    def cancel_soon(self, cluster: str, person: str, job: int) -> None:
+        """Cancel a job in the background, trying until Slurm answers."""
+        task = asyncio.get_running_loop().create_task(self._cancel_later(cluster, person, job))
+        self._cancelling.add(task)
+        task.add_done_callback(self._cancelling.discard)
 
     async def _cancel_later(self, cluster: str, person: str, job: int) -> None:
-        pause = 2.0
+        pause = 1.0
         while True:
             await asyncio.sleep(pause)
             try:
@@ -70,7 +85,7 @@ class Engine:
                 log.error("job %d of %s can not be cancelled: %s", job, person, error)
                 return
             else:
-                log.info("job %d of %s is cancelled after all", job, person)
+                log.info("job %d of %s is cancelled", job, person)
                 return
 
 

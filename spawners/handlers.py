@@ -17,7 +17,7 @@ from tornado import web
 from spawners.engine import engine_for
 from spawners.failure import RequestRefused
 from spawners.server import StudioloSpawner
-from studiolo.errors import RequestError
+from studiolo.errors import RequestError, shown
 from studiolo.request import check
 
 __all__ = ["SITE_SETTING", "BootstrapHandler", "GatedServerHandler", "ListeningHandler", "install"]
@@ -26,6 +26,7 @@ SITE_SETTING = "studiolo_site_file"
 
 MAX_BODY = 4096
 MIN_PORT = 1024
+SERVER_FIELDS = {"display_name", "user_options"}
 STOCK_CALLBACK = r"/api/batchspawner"
 
 
@@ -71,7 +72,11 @@ class ListeningHandler(_SessionHandler):
         if type(port) is not int or not MIN_PORT <= port <= 65535:
             raise web.HTTPError(400, f"port must be a whole number from {MIN_PORT} to 65535")
         spawner = self._own_spawner()
-        if spawner is None or not spawner.listening(port):
+        if spawner is None or not spawner.cluster:
+            raise web.HTTPError(404, "no start of yours waits for a port")
+        if port not in spawner.ports:
+            raise web.HTTPError(400, f"port must lie from {spawner.ports[0]} to {spawner.ports[-1]} on this cluster")
+        if not spawner.listening(port):
             raise web.HTTPError(404, "no start of yours waits for a port")
         self.set_status(204)
         self.finish()
@@ -91,6 +96,10 @@ class GatedServerHandler(UserServerAPIHandler):  # type: ignore[misc]
 
     def get_server_json_body(self) -> dict[str, Any]:
         """The body, its ``user_options`` passed through the gate (400 with every fault)."""
+        raw = super().get_json_body()
+        if isinstance(raw, dict) and SERVER_FIELDS & set(raw) and (unknown := set(raw) - SERVER_FIELDS):
+            names = ", ".join(sorted(map(shown, unknown)))
+            raise web.HTTPError(400, f"unknown: {names}; known are: {', '.join(sorted(SERVER_FIELDS))}")
         body: dict[str, Any] = super().get_server_json_body()
         self._check(body.get("user_options"))
         return body
@@ -113,10 +122,11 @@ class GatedServerHandler(UserServerAPIHandler):  # type: ignore[misc]
 
 def install() -> None:
     """Put our routes before JupyterHub's and take batchspawner's away. Called once, before the hub reads its routes."""
-    kept = [route for route in apihandlers.default_handlers if route[0] != STOCK_CALLBACK]
-    gated = [(route[0], GatedServerHandler) for route in kept if route[1] is UserServerAPIHandler]
     ours = [
         (r"/api/studiolo/bootstrap", BootstrapHandler),
         (r"/api/studiolo/listening", ListeningHandler),
     ]
-    apihandlers.default_handlers[:] = ours + gated + [route for route in kept if route[1] is not UserServerAPIHandler]
+    kept = [route for route in apihandlers.default_handlers if route[0] != STOCK_CALLBACK and route not in ours]
+    apihandlers.default_handlers[:] = ours + [
+        (route[0], GatedServerHandler) if route[1] is UserServerAPIHandler else route for route in kept
+    ]

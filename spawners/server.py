@@ -123,6 +123,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         assert self.request is not None
         self._keep_log = False
         self.cluster = self.request.cluster
+        self.ip = self.engine.site.clusters[self.cluster].listen
         self.session_id = secrets.token_hex(8)
         self._listening = asyncio.get_running_loop().create_future()
         secret = secrets.token_urlsafe(32)
@@ -136,7 +137,10 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
                 raise self._not_submitted(error) from error
             state = await self._until_listening(job)
             port = self._listening.result()
-            address = await self.engine.slurm[self.cluster].node_address(state.node)
+            try:
+                address = await self.engine.slurm[self.cluster].node_address(state.node)
+            except SlurmError as error:
+                raise self._not_submitted(error) from error
         finally:
             self.engine.withdraw(self.secret_digest)
         self.node = state.node
@@ -149,7 +153,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         site = self.engine.site
         script = render(request, site, session_job(site, request, self.session_id))
         environment = {"STUDIOLO_HUB": self.hub_url(), "STUDIOLO_BOOTSTRAP": secret}
-        job = await self.engine.slurm[request.cluster].submit(self.user.name, script, environment)
+        job = await self.engine.slurm[request.cluster].submit(self.user.name, script, environment, self.log_path())
         self.job_id = str(job)
         self._save()
         self.engine.watchers[request.cluster].follow(job)
@@ -200,6 +204,12 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
             if change is not None:
                 change.cancel()
 
+    @property
+    def ports(self) -> range:
+        """The ports that this session's server may listen on."""
+        first, last = self.engine.site.clusters[self.cluster].ports
+        return range(first, last + 1)
+
     def listening(self, port: int) -> bool:
         """Take the port that this session's own server reports; once. False where none is awaited."""
         if self._listening is None or self._listening.done() or not self.secret_digest:
@@ -212,9 +222,8 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         site = self.engine.site
         assert self.request is not None
         environment = {key: str(value) for key, value in self.get_env().items()}
-        first, last = site.clusters[self.cluster].ports
         environment |= {
-            "STUDIOLO_PORTS": f"{first}-{last}",
+            "STUDIOLO_PORTS": f"{self.ports[0]}-{self.ports[-1]}",
             "STUDIOLO_SCRATCH": site.paths.scratch,
             "STUDIOLO_WORKDIR": self.request.workdir or "",
         }
@@ -284,6 +293,13 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
             return None
         if self.job is None:
             return 0
+        if not self.node and self._listening is None:
+            # Left over by an earlier hub process before it listened: its secret died with that process.
+            self.log.warning(
+                "%s: job %s had not listened when the hub ended; cancelling it", self._log_name, self.job_id
+            )
+            self.engine.cancel_soon(self.cluster, self.user.name, self.job)
+            return 1
         watcher = self.engine.watchers[self.cluster]
         watcher.follow_quietly(self.job)
         state = watcher.state(self.job)
@@ -354,11 +370,12 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         """Forget the job; its log goes too, unless a failed start may still have to be explained from it."""
         if self.job is not None:
             self.engine.watchers[self.cluster].forget(self.job)
-        if self.log_path() and not self._keep_log:
-            sessionlog.remove(self.log_path())
+        log = "" if self._keep_log else self.log_path()
         super().clear_state()
         self.cluster = self.session_id = self.secret_digest = self.node = ""
         self._listening = self._submission = None
+        if log:
+            sessionlog.remove(log)
 
 
 async def _next(changes: AsyncIterator[JobState]) -> JobState:

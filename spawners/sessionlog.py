@@ -6,10 +6,13 @@ anything in its place, so it is only read where it is a plain file that belongs 
 
 from __future__ import annotations
 
+import logging
 import os
 import stat
 
 __all__ = ["remove", "sweep", "tail"]
+
+logger = logging.getLogger(__name__)
 
 MAX_BYTES = 16 * 1024
 KEPT_DAYS = 14
@@ -34,11 +37,13 @@ def tail(path: str, uid: int, lines: int = 20) -> list[str]:
 
 
 def remove(path: str) -> None:
-    """Remove a log; one that is gone already is no error."""
+    """Remove a log. One that is gone is no error; one that can not go (its owner put a folder there) must stop nobody."""
     try:
         os.unlink(path)
     except FileNotFoundError:
         return
+    except OSError as error:
+        logger.warning("the log %s stays: %s", path, error.strerror)
 
 
 def sweep(folder: str, now: float) -> int:

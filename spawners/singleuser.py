@@ -95,7 +95,7 @@ def scratch_environment(parent: str) -> dict[str, str]:
 def enter(workdir: str) -> None:
     """Change to the folder that was asked for, or stay at home."""
     home = Path.home()
-    target = home / workdir.removeprefix("~/") if workdir else home
+    target = home / ("" if workdir == "~" else workdir.removeprefix("~/"))
     try:
         os.chdir(target)
     except OSError as error:

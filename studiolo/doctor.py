@@ -110,7 +110,9 @@ def partition_findings(name: str, partition: Partition, live: LiveCluster) -> It
         return
     if not found.is_up:
         yield warning(f"{key} is closed at the moment", "scontrol update PartitionName=… State=UP when it may be used")
+    broken = False
     if found.max_minutes is not None and partition.max_time > found.max_minutes:
+        broken = True
         limit = minutes_words(found.max_minutes)
         yield fault(f"{key}.max_time = {minutes_words(partition.max_time)} is over Slurm's {limit}", f"at most {limit}")
     limits: list[tuple[str, int, int, Callable[[int], str]]] = [
@@ -119,7 +121,6 @@ def partition_findings(name: str, partition: Partition, live: LiveCluster) -> It
         ("max_gpus", partition.max_gpus, _most(found.nodes, "gpu", partition.gpu_type), str),
         ("max_shards", partition.max_shards, _most(found.nodes, "shard"), str),
     ]
-    broken = False
     for what, asked, most, words in limits:
         if asked > most:
             broken = True
@@ -312,9 +313,10 @@ def launcher_findings(site: Site, name: str, cluster: Cluster) -> Iterator[Findi
             f"clusters.{name}.launcher = {path} does not exist", "run `make up`, or install it root-owned, mode 755"
         )
         return
-    facts = path.stat()
-    if facts.st_uid != 0 or facts.st_mode & 0o022:
-        yield fault(f"{path} could be changed by others than root", f"chown root {path}; chmod 755 {path}")
+    open_places = [place for place in (path, *path.parents) if _changeable(place)]
+    if open_places:
+        place = open_places[0]
+        yield fault(f"{path} could be changed by others than root", f"chown root {place}; chmod 755 {place}")
         return
     yield good(f"{path} is root's")
     try:
@@ -328,6 +330,13 @@ def launcher_findings(site: Site, name: str, cluster: Cluster) -> Iterator[Findi
         return
     for action in ("submit", "cancel"):
         yield _sudo_finding(site, cluster, person.pw_name, action)
+
+
+def _changeable(path: Path) -> bool:
+    """Whether somebody else than root may change a file, or put another in a folder's entry's place."""
+    facts = path.stat()
+    sticky = stat.S_ISDIR(facts.st_mode) and facts.st_mode & stat.S_ISVTX
+    return facts.st_uid != 0 or bool(facts.st_mode & 0o022 and not sticky)
 
 
 def _sudo_finding(site: Site, cluster: Cluster, person: str, action: str) -> Finding:

@@ -47,9 +47,17 @@ class Fault:
         return f"{place}{self.where}{given}: {self.allowed}"
 
 
+def printable(text: str) -> str:
+    """Text for a message, its control characters escaped."""
+    return text if text and text.isprintable() else ascii(text)
+
+
 def shown(value: object, limit: int = 80) -> str:
     """Print a value for a message: control characters escaped, long ones cut after ``limit`` characters."""
-    text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    try:
+        text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    except (ValueError, RecursionError):  # a number with thousands of digits, lists thousands deep
+        text = "something too long to print"
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

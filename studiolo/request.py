@@ -37,6 +37,7 @@ FIELDS: tuple[str, ...] = (
 """The fields that a request may set; all are optional, and nothing else can be set."""
 
 MAX_WORKDIR = 4096
+MAX_HOURS = 366 * 24
 _RESERVATION = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _WHOLE = re.compile(r"\d{1,9}", re.ASCII)
 
@@ -91,8 +92,8 @@ class _Gate:
         for key, value in options.items():
             if key not in FIELDS:
                 self.faults.append(Fault(shown(key), "", f"unknown; known are: {', '.join(FIELDS)}"))
-            elif not _printable(value):
-                self.faults.append(Fault(key, shown(value), "text without line breaks or control characters"))
+            elif fault := _unfit(value):
+                self.faults.append(Fault(key, shown(value), fault))
             elif value not in (None, "", []):
                 self.given[str(key)] = value
 
@@ -225,10 +226,14 @@ class _Gate:
                 self.faults.append(Fault("features", shown(feature) + origin, allowed))
 
 
-def _printable(value: object) -> bool:
-    """False for text, or a list with text, that holds a control character, a line break or half a surrogate pair."""
+def _unfit(value: object) -> str:
+    """Why a value can be no field's, whatever the field; empty where it can."""
     texts = value if isinstance(value, (list, tuple)) else [value]
-    return all(text.isprintable() for text in texts if isinstance(text, str))
+    if any(not (text is None or isinstance(text, (str, int, float))) for text in texts):
+        return "a number or text"
+    if any(not text.isprintable() for text in texts if isinstance(text, str)):
+        return "text without line breaks or control characters"
+    return ""
 
 
 def _whole(value: object) -> int:
@@ -251,7 +256,9 @@ def _unit(parse: Callable[[object], int]) -> Callable[[object], int]:
 
 def _hours(value: object) -> int:
     """Hours may be broken ones ("1.5"); they count in whole minutes, rounded up by the reader of units."""
-    text = str(value).strip() if isinstance(value, (str, int, float)) and not isinstance(value, bool) else ""
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= MAX_HOURS:
+        value = f"{value:.6f}" if isinstance(value, float) else str(value)
+    text = value.strip() if isinstance(value, str) else ""
     if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", text, re.ASCII):
         raise _Refused("hours as a number, such as 2 or 1.5")
     return _unit(parse_minutes)(f"{text}h")

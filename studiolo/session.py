@@ -37,7 +37,7 @@ class Session:
 def session(environ: Mapping[str, str] = os.environ) -> Session | None:
     """Describe the Slurm job that this process belongs to; ``None`` outside of one."""
     job = environ.get("SLURM_JOB_ID", "")
-    if not job.isdigit():
+    if not (job.isascii() and job.isdigit()):
         return None
     return Session(
         job=int(job),
@@ -54,4 +54,4 @@ def session(environ: Mapping[str, str] = os.environ) -> Session | None:
 
 def _number(environ: Mapping[str, str], key: str) -> int:
     value = environ.get(key, "")
-    return int(value) if value.isdigit() else 0
+    return int(value) if value.isascii() and value.isdigit() else 0

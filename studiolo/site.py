@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
@@ -22,7 +22,7 @@ from pydantic import (
     ValidationError,
 )
 
-from studiolo.errors import Fault, SiteError, shown
+from studiolo.errors import Fault, SiteError, printable, shown
 from studiolo.units import memory_words, minutes_words, parse_memory, parse_minutes
 
 if sys.version_info >= (3, 11):
@@ -65,6 +65,12 @@ def _absolute(value: str) -> str:
     return value.rstrip("/") or "/"
 
 
+def _range(value: tuple[int, int]) -> tuple[int, int]:
+    if not 1024 <= value[0] <= value[1]:
+        raise ValueError("first and last port, from 1024 to 65535")
+    return value
+
+
 def _whole(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError("a whole number")
@@ -77,6 +83,12 @@ Path_ = Annotated[str, AfterValidator(_absolute)]
 OptionalPath = Annotated[str, AfterValidator(lambda value: _absolute(value) if value else "")]
 Text = Annotated[str, AfterValidator(str.strip), _pattern(r"[^\x00-\x1f\x7f]*", "text on one line")]
 Host = Annotated[str, _pattern(r"[A-Za-z0-9][A-Za-z0-9.:_-]{0,252}", "an address or host name")]
+LogFolder = Annotated[
+    str,
+    AfterValidator(lambda value: _absolute(value) if value else ""),
+    # It stands in #SBATCH --output, where Slurm reads "%" in its own way and blanks end the line's value.
+    _pattern(r"[A-Za-z0-9_.,:+=/@~-]*", "a path of letters, digits and _.,:+=/@~- only"),
+]
 Port = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=65535)]
 Count = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=1_000_000)]
 Memory = Annotated[int, BeforeValidator(parse_memory)]
@@ -101,7 +113,7 @@ class Paths(_Section):
         description="Folder of the hub's secrets, one file each: cookie_secret, proxy_token, api_token, and for "
         "shared-password user_password and admin_password. Readable by root and the hub's account only.",
     )
-    logs: OptionalPath = Field(
+    logs: LogFolder = Field(
         "",
         description="Folder where Slurm writes each session's log, so that a failed start can quote it: on a file "
         "system that hub and nodes share, owned by the hub's account and group, mode 3733. Empty: logs go to "
@@ -166,13 +178,17 @@ class Cluster(_Section):
         description="The program that the hub may run through sudo as a person: submits and cancels, nothing else.",
     )
     sudo: Path_ = Field("/usr/bin/sudo", description="The sudo command.")
+    listen: Host = Field(
+        "0.0.0.0",  # noqa: S104 - nodes are reached over the cluster's network
+        description="The address of the node that sessions listen on; 127.0.0.1 where all nodes are this host.",
+    )
     people: UnixName = Field(
         "studiolo-people", description="Unix group of those for whom the hub may submit. Never holds root."
     )
     node_address: Annotated[
         str, _pattern(r"([A-Za-z0-9.:_-]*\{node\}[A-Za-z0-9.:_-]*)?", "empty, or a name with {node} in it")
     ] = Field("", description="How the hub reaches a node: '{node}-ib0.example.org', or empty for Slurm's NodeAddr.")
-    ports: tuple[Port, Port] = Field(
+    ports: Annotated[tuple[Port, Port], AfterValidator(_range)] = Field(
         (32768, 60999), description="First and last port on which sessions listen on the nodes; open it in firewalls."
     )
 
@@ -288,7 +304,7 @@ def load(path: str | Path) -> Site:
     """Read and check a site file. Raises :class:`SiteError` with all its faults, or why it can not be read."""
     try:
         text = Path(path).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise SiteError(
             [Fault(str(path), "", f"a readable UTF-8 file is needed here ({reason})")], str(path)
@@ -300,11 +316,11 @@ def parse(text: str, source: str = "site.toml") -> Site:
     """Check the text of a site file; ``source`` names it in messages. Raises :class:`SiteError` with all faults."""
     try:
         data = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise SiteError([Fault("the file", "", f"not TOML: {error}")], source) from error
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits, lists thousands deep
+        raise SiteError([Fault("the file", "", f"not TOML: {printable(str(error))}")], source) from error
     faults: list[Fault] = []
     parts = _sections(data, faults)
-    faults += _cross_faults(parts)
+    faults += _cross_faults(_References(data, parts))
     if faults:
         lines = _lines(text)
         raise SiteError([_with_line(fault, lines) for fault in faults], source)
@@ -328,7 +344,7 @@ def _sections(data: dict[str, Any], faults: list[Fault]) -> dict[str, Any]:
                 parts[key] = value
         else:
             known = ", ".join(["title", "support", *SINGLE, *MANY])
-            faults.append(Fault(key, "", f"unknown; known are: {known}"))
+            faults.append(Fault(printable(key), "", f"unknown; known are: {known}"))
     faults += [
         Fault(key, "", f"missing: at least one table [{key}.NAME] is needed") for key in _REQUIRED if not data.get(key)
     ]
@@ -360,7 +376,7 @@ def _section(where: str, kind: type[_Section], value: object, faults: list[Fault
 
 
 def _fault(where: str, kind: type[_Section], item: Mapping[str, Any]) -> Fault:
-    key = ".".join([where, *map(str, item["loc"])])
+    key = ".".join([where, *(printable(str(part)) for part in item["loc"])])
     if item["type"] == "missing":
         return Fault(key, "", f"missing: {kind.model_fields[item['loc'][0]].description}")
     if item["type"] == "extra_forbidden":
@@ -372,20 +388,43 @@ def _fault(where: str, kind: type[_Section], item: Mapping[str, Any]) -> Fault:
 # --- References between sections -------------------------------------------------------------------------------------
 
 
-def _cross_faults(parts: Mapping[str, Any]) -> Iterator[Fault]:
-    clusters: dict[str, Cluster] = parts.get("clusters", {})
-    partitions: dict[str, Partition] = parts.get("partitions", {})
-    accounts: dict[str, Account] = parts.get("accounts", {})
-    for name, partition in partitions.items():
-        yield from _partition_faults(f"partitions.{name}", partition, clusters, accounts)
-    for name, profile in parts.get("profiles", {}).items():
-        yield from _profile_faults(f"profiles.{name}", profile, parts)
-    if (hub := parts.get("hub")) and bool(hub.tls_certificate) != bool(hub.tls_key):
-        yield Fault(
-            "hub.tls_certificate", shown(hub.tls_certificate), "set both tls_certificate and tls_key, or neither"
+class _References:
+    """What a file declares: entries that are good, and names that are there but have faults of their own.
+
+    A reference to one of the latter is not a second fault.
+    """
+
+    def __init__(self, data: Mapping[str, Any], parts: Mapping[str, Any]) -> None:
+        self.clusters: dict[str, Cluster] = parts.get("clusters", {})
+        self.partitions: dict[str, Partition] = parts.get("partitions", {})
+        self.accounts: dict[str, Account] = parts.get("accounts", {})
+        self.environments: dict[str, Environment] = parts.get("environments", {})
+        self.profiles: dict[str, Profile] = parts.get("profiles", {})
+        self.hub: Hub | None = parts.get("hub")
+        self.authentication: Authentication | None = parts.get(
+            "authentication", None if "authentication" in data else Authentication()
         )
-    if authentication := parts.get("authentication"):
-        yield from _authentication_faults(authentication)
+        self._declared = {key: set(data[key]) if isinstance(data.get(key), dict) else set() for key in MANY}
+
+    def lacks(self, section: str, name: str) -> bool:
+        """Whether a section declares no such name, good or bad."""
+        return name not in self._declared[section]
+
+    def has_faulty(self, section: str) -> bool:
+        """Whether some entry of a section has faults, so that nothing can be said of the section as a whole."""
+        return self._declared[section] != set(getattr(self, section))
+
+
+def _cross_faults(refs: _References) -> Iterator[Fault]:
+    for name, partition in refs.partitions.items():
+        yield from _partition_faults(f"partitions.{name}", partition, refs)
+    for name, profile in refs.profiles.items():
+        yield from _profile_faults(f"profiles.{name}", profile, refs)
+    if refs.hub and bool(refs.hub.tls_certificate) != bool(refs.hub.tls_key):
+        certificate = shown(refs.hub.tls_certificate)
+        yield Fault("hub.tls_certificate", certificate, "set both tls_certificate and tls_key, or neither")
+    if refs.authentication:
+        yield from _authentication_faults(refs.authentication)
 
 
 def _authentication_faults(authentication: Authentication) -> Iterator[Fault]:
@@ -406,37 +445,35 @@ def _authentication_faults(authentication: Authentication) -> Iterator[Fault]:
         )
 
 
-def _partition_faults(
-    where: str, partition: Partition, clusters: Mapping[str, Cluster], accounts: Mapping[str, Account]
-) -> Iterator[Fault]:
-    if partition.cluster is None and len(clusters) > 1:
-        yield Fault(f"{where}.cluster", "", f"missing: there are several clusters: {_list(clusters)}")
-    if partition.cluster is not None and partition.cluster not in clusters:
-        yield Fault(f"{where}.cluster", shown(partition.cluster), f"one of {_list(clusters)}")
+def _partition_faults(where: str, partition: Partition, refs: _References) -> Iterator[Fault]:
+    if partition.cluster is None and len(refs.clusters) > 1:
+        yield Fault(f"{where}.cluster", "", f"missing: there are several clusters: {', '.join(refs.clusters)}")
+    if partition.cluster is not None and refs.lacks("clusters", partition.cluster):
+        yield Fault(f"{where}.cluster", shown(partition.cluster), _listed("one of", refs.clusters))
     for account in partition.accounts:
-        if account not in accounts:
-            yield Fault(f"{where}.accounts", shown(account), f"some of {_list(accounts)}")
+        if refs.lacks("accounts", account):
+            yield Fault(f"{where}.accounts", shown(account), _listed("some of", refs.accounts))
     if partition.max_shards and not partition.shards_per_gpu:
         yield Fault(f"{where}.shards_per_gpu", "0", "at least 1 where max_shards is set")
 
 
-def _profile_faults(where: str, profile: Profile, parts: Mapping[str, Any]) -> Iterator[Fault]:
-    partitions: dict[str, Partition] = parts.get("partitions", {})
-    accounts: dict[str, Account] = parts.get("accounts", {})
-    environments: dict[str, Environment] = parts.get("environments", {})
-    partition = partitions.get(profile.partition)
-    if partition is None:
-        yield Fault(f"{where}.partition", shown(profile.partition), f"one of {_list(partitions)}")
-    else:
+def _profile_faults(where: str, profile: Profile, refs: _References) -> Iterator[Fault]:
+    partition = refs.partitions.get(profile.partition)
+    if refs.lacks("partitions", profile.partition):
+        yield Fault(f"{where}.partition", shown(profile.partition), _listed("one of", refs.partitions))
+    elif partition is not None:
         yield from _limit_faults(where, profile, partition)
-    if profile.environment is not None and profile.environment not in environments:
-        yield Fault(f"{where}.environment", shown(profile.environment), f"one of {_list(environments)}")
-    if profile.account is not None and profile.account not in accounts:
-        yield Fault(f"{where}.account", shown(profile.account), f"one of {_list(accounts)}")
+    if profile.environment is not None and refs.lacks("environments", profile.environment):
+        yield Fault(f"{where}.environment", shown(profile.environment), _listed("one of", refs.environments))
+    if profile.account is not None and refs.lacks("accounts", profile.account):
+        yield Fault(f"{where}.account", shown(profile.account), _listed("one of", refs.accounts))
     elif profile.account and partition and partition.accounts and profile.account not in partition.accounts:
-        yield Fault(f"{where}.account", shown(profile.account), f"one of {_list(partition.accounts)} on this partition")
-    if profile.qos is not None and profile.qos not in {q for account in accounts.values() for q in account.qos}:
-        yield Fault(f"{where}.qos", shown(profile.qos), "a QoS that one of the accounts lists")
+        allowed = _listed("one of", partition.accounts)
+        yield Fault(f"{where}.account", shown(profile.account), f"{allowed} on this partition")
+    if profile.qos is not None and not refs.has_faulty("accounts"):
+        charged = [refs.accounts[profile.account]] if profile.account in refs.accounts else refs.accounts.values()
+        if profile.qos not in {qos for account in charged for qos in account.qos}:
+            yield Fault(f"{where}.qos", shown(profile.qos), "a QoS that one of the accounts lists")
 
 
 def _limit_faults(where: str, profile: Profile, partition: Partition) -> Iterator[Fault]:
@@ -454,11 +491,12 @@ def _limit_faults(where: str, profile: Profile, partition: Partition) -> Iterato
         yield Fault(f"{where}.time", minutes_words(profile.time), f"at most {limit_words} on {profile.partition}")
     for feature in profile.features:
         if feature not in partition.features:
-            yield Fault(f"{where}.features", shown(feature), f"some of {_list(partition.features)}")
+            yield Fault(f"{where}.features", shown(feature), _listed("some of", partition.features))
 
 
-def _list(names: object) -> str:
-    return ", ".join(names) or "none: the file declares none" if isinstance(names, (dict, tuple)) else str(names)
+def _listed(kind: str, names: Iterable[str]) -> str:
+    listed = ", ".join(names)
+    return f"{kind} {listed}" if listed else "none: the file declares none"
 
 
 # --- Lines -----------------------------------------------------------------------------------------------------------
@@ -471,10 +509,12 @@ def _lines(text: str) -> dict[str, int]:
     """Map each dotted key of the file to its line (1-based). TOML readers keep no places, so this reads headers itself."""
     lines: dict[str, int] = {}
     table = ""
-    for number, line in enumerate(text.splitlines(), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         if header := _HEADER.match(line):
             table = re.sub(r"""\s*["']?\s*(\.)\s*["']?\s*|["']""", r"\1", header[1]).strip() + "."
-            lines.setdefault(table[:-1], number)
+            parts = table[:-1].split(".")
+            for end in range(1, len(parts) + 1):
+                lines.setdefault(".".join(parts[:end]), number)
         elif key := _KEY.match(line):
             lines.setdefault(table + (key[1] or key[2] or key[3]), number)
     return lines

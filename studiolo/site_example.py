@@ -69,8 +69,11 @@ _UNITS = {"time": minutes_words, "start_limit": minutes_words, "listen_limit": m
 
 def example() -> str:
     """The text of ``site.example.toml``: every key with its meaning, its default as a comment."""
-    lines = ["# Studiolo's site file: the one file that an operator edits. Every key, with its default.",
-             "# Check it with `studiolo check --site FILE`, compare it with the live cluster with `studiolo doctor`.", ""]  # fmt: skip
+    lines = [
+        "# Studiolo's site file: the one file that an operator edits. Every key, with its default.",
+        "# Check it with `studiolo check --site FILE`, compare it with the live cluster with `studiolo doctor`.",
+        "",
+    ]
     for key, default, text in _TOP:
         lines += [f"# {text}", f"{key} = {_toml(default)}", ""]
     for name, kind in SINGLE.items():

@@ -14,6 +14,7 @@ __all__ = [
     "parse_memory",
     "parse_minutes",
     "slurm_memory",
+    "slurm_minutes",
     "slurm_time",
 ]
 
@@ -35,7 +36,7 @@ def parse_memory(value: object) -> int:
 
     Letters count in powers of 1024, as Slurm's do. Raises ``ValueError`` with what is allowed.
     """
-    text = str(value).strip() if isinstance(value, (str, int)) and not isinstance(value, bool) else ""
+    text = _text(value)
     match = _MEMORY.fullmatch(text)
     if match is None:
         raise ValueError("memory is a number with K, M, G or T, such as '16G'")
@@ -51,8 +52,8 @@ def parse_minutes(value: object) -> int:
     ``a:b`` is Slurm's minutes:seconds, ``a:b:c`` hours:minutes:seconds, ``d-h[:m[:s]]`` has days; seconds round up.
     Raises ``ValueError`` with what is allowed.
     """
-    text = str(value).strip() if isinstance(value, (str, int, float)) and not isinstance(value, bool) else ""
-    minutes = _minutes_of_words(text) if re.search("[dhm]", text, re.IGNORECASE) else _minutes_of_slurm(text)
+    text = _text(value)
+    minutes = _minutes_of_words(text) if re.search("[dhm]", text, re.IGNORECASE) else slurm_minutes(text)
     if minutes is None:
         raise ValueError("a time is minutes, '90m', '2h', '1d 12h' or Slurm's 'hours:minutes:seconds'")
     if not 1 <= minutes <= MAX_MINUTES:
@@ -68,7 +69,15 @@ def _minutes_of_words(text: str) -> int | None:
     return math.ceil(int(days) * 1440 + float(hours) * 60 + int(minutes))
 
 
-def _minutes_of_slurm(text: str) -> int | None:
+def _text(value: object) -> str:
+    """Text or number as text; empty for anything else, and for what is longer than any sensible amount."""
+    if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 10**12:
+        return str(value)
+    return value.strip() if isinstance(value, str) and len(value) <= 64 else ""
+
+
+def slurm_minutes(text: str) -> int | None:
+    """Return the minutes of a time as Slurm prints it, however long; ``None`` where it is none."""
     match = _TIME_SLURM.fullmatch(text)
     if match is None:
         return None

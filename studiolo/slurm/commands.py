@@ -36,6 +36,10 @@ _SILENT = re.compile(
 )
 
 
+LAUNCHER_TIMEOUT = 75
+_NOT_SLURM = re.compile(r"sudo:|studiolo-launch:|Sorry, user")
+
+
 @dataclass(frozen=True)
 class _Answer:
     status: int
@@ -61,10 +65,10 @@ class CommandSlurm:
         self.calls: dict[str, int] = {}
         self._addresses: dict[str, str] = {}
 
-    async def submit(self, person: str, script: str, environment: Mapping[str, str]) -> int:
-        """Submit a batch script as ``person`` and return the job's number."""
+    async def submit(self, person: str, script: str, environment: Mapping[str, str], log: str = "") -> int:
+        """Submit a batch script as ``person`` and return the job's number; an absolute ``log`` is made for it first."""
         action = "submit your session"
-        request = json.dumps({"script": script, "environment": dict(environment)})
+        request = json.dumps({"script": script, "environment": dict(environment)} | ({"log": log} if log else {}))
         answer = await self._launch(person, "submit", request, action)
         try:
             return parse_job_id(answer.out)
@@ -115,9 +119,13 @@ class CommandSlurm:
         answer = await self._run(argv, action, request, words)
         if answer.status == 0:
             return answer
-        if answer.err.startswith(("sudo:", "studiolo-launch:", "Sorry, user")) or not answer.err.strip():
-            raise LauncherFailed(words, answer.err or f"exit status {answer.status}")
-        raise (SlurmUnavailable if _SILENT.search(answer.err) else SlurmRefused)(words, answer.err)
+        if answer.status == LAUNCHER_TIMEOUT:
+            raise SlurmUnavailable(words, answer.err)
+        # sudo may warn (a host name that it can not resolve) and go on: only where nobody else spoke is it to blame.
+        slurm = "\n".join(line for line in answer.err.splitlines() if line.strip() and not _NOT_SLURM.match(line))
+        if not slurm:
+            raise LauncherFailed(words, answer.err.strip() or f"exit status {answer.status}")
+        raise (SlurmUnavailable if _SILENT.search(slurm) else SlurmRefused)(words, slurm)
 
     async def _ask(self, argv: list[str]) -> _Answer:
         command, *arguments = argv
@@ -150,5 +158,7 @@ class CommandSlurm:
         finally:
             if process.returncode is None:
                 process.kill()
+                # What sudo has started may live on and hold the pipes open; nobody waits for that.
+                process._transport.close()  # type: ignore[attr-defined]
                 await process.wait()
         return _Answer(process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace"))

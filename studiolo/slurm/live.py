@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from studiolo.errors import SlurmUnavailable
 from studiolo.site import Cluster
-from studiolo.units import parse_minutes
+from studiolo.units import slurm_minutes
 
 __all__ = ["LiveCluster", "LiveNode", "LivePartition", "ask", "read_cluster"]
 
@@ -59,6 +59,7 @@ def ask(cluster: Cluster, command: str, *arguments: str) -> str:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
+            errors="replace",
             timeout=TIMEOUT_SECONDS,
             check=False,
         )
@@ -71,8 +72,11 @@ def ask(cluster: Cluster, command: str, *arguments: str) -> str:
 
 def read_cluster(cluster: Cluster) -> LiveCluster:
     """Ask the cluster. Raises :class:`SlurmUnavailable` where slurmctld does not answer."""
-    nodes = parse_nodes(ask(cluster, "scontrol", "--oneliner", "show", "node"))
-    partitions = parse_partitions(ask(cluster, "scontrol", "--oneliner", "show", "partition"), nodes)
+    try:
+        nodes = parse_nodes(ask(cluster, "scontrol", "--oneliner", "show", "node"))
+        partitions = parse_partitions(ask(cluster, "scontrol", "--oneliner", "show", "partition"), nodes)
+    except ValueError as error:
+        raise SlurmUnavailable("show nodes and partitions", f"half an answer: {error}") from error
     try:
         accounts = frozenset(ask(cluster, "sacctmgr", "-nP", "show", "account", "format=Account").split())
         qos = frozenset(ask(cluster, "sacctmgr", "-nP", "show", "qos", "format=Name").split())
@@ -117,13 +121,23 @@ def gres_count(gres: str, kind: str, of_type: str = "") -> int:
     total = 0
     for entry in gres.split(","):
         parts = entry.split(":")
-        if parts[0] == kind and parts[-1].isdigit() and (not of_type or of_type.lower() in parts[1:-1]):
+        if (
+            parts[0] == kind
+            and parts[-1].isascii()
+            and parts[-1].isdigit()
+            and (not of_type or of_type.lower() in parts[1:-1])
+        ):
             total += int(parts[-1])
     return total
 
 
 def _facts(line: str) -> dict[str, str]:
-    return dict(pair.partition("=")[::2] for pair in line.split() if "=" in pair)
+    facts: dict[str, str] = {}
+    for pair in line.split():
+        key, sign, value = pair.partition("=")
+        if sign:
+            facts.setdefault(key, value)  # the first counts: a free text such as Reason comes last
+    return facts
 
 
 def _names(text: str) -> tuple[str, ...]:
@@ -131,4 +145,4 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _limit(text: str) -> int | None:
-    return None if text in ("UNLIMITED", "INFINITE") else parse_minutes(text)
+    return None if text in ("UNLIMITED", "INFINITE") else slurm_minutes(text)

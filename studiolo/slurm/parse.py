@@ -48,6 +48,8 @@ def parse_accounting(output: str) -> dict[int, JobState]:
         if not line.strip():
             continue
         number, state, exit_code, nodes, start, end = line.split("|")
+        if not state.strip():
+            raise ValueError(f"no state in {line[:200]!r}")
         code, _, signal = exit_code.partition(":")
         jobs[int(number)] = JobState(
             job=int(number),

@@ -68,6 +68,8 @@ class QueueWatcher:
         self.trouble: SlurmError | None = None
         self._jobs: dict[int, _Watched] = {}
         self._kicked = asyncio.Event()
+        self._accounting_from = 0.0
+        self._accounting_failures = 0
         self._task: asyncio.Task[None] | None = None
 
     def follow(self, job: int) -> None:
@@ -140,6 +142,9 @@ class QueueWatcher:
                 failures += 1
                 self.trouble = error
                 log.warning("%s (time %d in a row; every session keeps its last known state)", error, failures)
+            except Exception:
+                failures += 1
+                log.exception("the watcher stumbled; it goes on, and every session keeps its last known state")
             waiting = any(w.waiting and not (w.state and w.state.is_over) for w in self._jobs.values())
             interval = next_interval(self.pace, interval, waiting=waiting, failures=failures)
             try:
@@ -152,19 +157,37 @@ class QueueWatcher:
         if not live:
             return
         answer = await self.source.queue(live)
+        for job, state in answer.items():
+            self._learn(job, state)
         missing = [job for job in live if job not in answer]
-        if missing:
-            answer |= {job: s for job, s in (await self.source.finished(missing)).items() if s.is_over}
-        for job in live:
-            self._learn(job, answer.get(job))
+        if missing and asyncio.get_running_loop().time() >= self._accounting_from:
+            await self._look_up(missing)
 
-    def _learn(self, job: int, state: JobState | None) -> None:
+    async def _look_up(self, missing: list[int]) -> None:
+        """Ask accounting. Where it does not answer, those jobs keep their state, and the others are followed as before."""
+        try:
+            found = await self.source.finished(missing)
+        except SlurmError as error:
+            pause = min(self.pace.silent, self.pace.waiting * 2.0 ** min(self._accounting_failures, 10))
+            self._accounting_failures += 1
+            self._accounting_from = asyncio.get_running_loop().time() + pause
+            log.warning("%s (%d job(s) keep their last known state)", error, len(missing))
+            return
+        self._accounting_failures = 0
+        for job in missing:
+            state = found.get(job)
+            if state is None or state.is_over:
+                self._learn(job, state)
+            else:  # accounting lags behind the queue, or slurmctld has lost a job for good: with much patience
+                self._learn(job, None, self.VANISHED_AFTER * 12)
+
+    def _learn(self, job: int, state: JobState | None, patience: int = VANISHED_AFTER) -> None:
         watched = self._jobs.get(job)
         if watched is None:
             return
         if state is None:
             watched.unknown += 1
-            if watched.unknown < self.VANISHED_AFTER:
+            if watched.unknown < patience:
                 return
             state = JobState(job, "VANISHED")
         else:

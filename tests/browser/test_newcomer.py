@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,12 @@ def log_in(page: Page, access: Mapping[str, Any], number: int = VISITOR) -> str:
     return str(user["name"])
 
 
+def picture(page: Page, name: str, title: str) -> None:
+    """Keep a picture for the documentation, where STUDIOLO_PICTURES names a folder for them."""
+    if (folder := os.environ.get("STUDIOLO_PICTURES")) and title == "One GPU":
+        page.screenshot(path=str(Path(folder) / f"{name}.png"))
+
+
 def open_more_choices(page: Page) -> None:
     """Open the knobs, unless a last choice that used them has opened them already."""
     expect(page.locator(".studiolo-more")).to_be_visible()
@@ -39,10 +46,18 @@ def open_more_choices(page: Page) -> None:
 
 @pytest.mark.parametrize(("title", "number", "expected", "tres"), SESSIONS, ids=["cpu", "quarter", "gpu"])
 def test_two_clicks_and_a_cell_runs_on_the_node(
-    page: Page, access: Mapping[str, Any], hub: Hub, leftovers: list[str], title: str, number: int, expected: str, tres: str
+    page: Page,
+    access: Mapping[str, Any],
+    hub: Hub,
+    leftovers: list[str],
+    title: str,
+    number: int,
+    expected: str,
+    tres: str,
 ) -> None:
     name = log_in(page, access, number)
     leftovers.append(name)
+    picture(page, "start", title)
     page.get_by_role("radio", name=title, exact=True).check()
     page.get_by_role("button", name="Start").click()
 
@@ -55,6 +70,7 @@ def test_two_clicks_and_a_cell_runs_on_the_node(
     page.keyboard.type(CELL)
     page.keyboard.press("Shift+Enter")
     expect(page.locator(".jp-OutputArea-output").first).to_contain_text(expected)
+    picture(page, "notebook", title)
 
     page.goto(f"{access['url']}hub/home")
     page.get_by_role("button", name="Stop My Server").click()
@@ -67,13 +83,16 @@ def test_two_clicks_and_a_cell_runs_on_the_node(
     assert tres in charged
 
 
-def test_a_refused_choice_is_explained_on_the_page_and_stays_filled_in(page: Page, access: Mapping[str, Any], hub: Hub) -> None:
+def test_a_refused_choice_is_explained_on_the_page_and_stays_filled_in(
+    page: Page, access: Mapping[str, Any], hub: Hub
+) -> None:
     name = log_in(page, access)
     open_more_choices(page)
     page.get_by_label("CPUs", exact=True).fill("99")
     page.get_by_label("Folder to open").fill("<script>alert(1)</script>")
     page.get_by_role("button", name="Start").click()
     expect(page.get_by_role("alert")).to_contain_text("cpus = 99: at most 16 on partition cpu")
+    expect(page.get_by_role("alert").get_by_role("listitem")).to_have_count(1)
     expect(page.get_by_label("CPUs", exact=True)).to_have_value("99")
     expect(page.get_by_label("Folder to open")).to_have_value("<script>alert(1)</script>")
     assert hub.jobs(name) == []
@@ -88,18 +107,33 @@ def test_a_launch_link_fills_the_page_in_and_starts_nothing(page: Page, access: 
     assert not hub.server(name)
 
 
-def test_a_failed_start_says_what_happened_and_offers_the_way_back(page: Page, access: Mapping[str, Any], hub: Hub) -> None:
+def test_a_failed_start_says_what_happened_and_offers_the_way_back(
+    page: Page, access: Mapping[str, Any], hub: Hub
+) -> None:
     name = log_in(page, access)
     open_more_choices(page)
     page.get_by_label("Folder to open").fill("no/such/folder")
     page.get_by_role("button", name="Start").click()
-    expect(page.locator("#progress-message")).to_contain_text("no/such/folder can not be opened")
-    page.reload()
     expect(page.get_by_role("heading", name="Your notebook did not start")).to_be_visible()
     expect(page.locator(".studiolo-log")).to_contain_text("no/such/folder can not be opened")
     page.get_by_role("button", name="Choose and start again").click()
     expect(page.get_by_role("radio", name="Learn")).to_be_visible()
     assert hub.jobs(name) == []
+
+
+def test_a_waiting_start_says_why_and_can_be_cancelled(page: Page, access: Mapping[str, Any], hub: Hub) -> None:
+    hub.slurm("scontrol", "update", "PartitionName=cpu", "State=DOWN")
+    try:
+        name = log_in(page, access, NEWCOMER)
+        page.get_by_role("radio", name="Learn", exact=True).check()
+        page.get_by_role("button", name="Start").click()
+        expect(page.get_by_role("status")).to_contain_text("closed at the moment. (Slurm says: PartitionDown)")
+        page.get_by_role("button", name="Cancel the start").click()
+        page.wait_for_url("**/hub/home")
+        until("the end of the job", lambda: hub.jobs(name) == [])
+        until("the end of the start", lambda: not hub.server(name))
+    finally:
+        hub.slurm("scontrol", "update", "PartitionName=cpu", "State=UP")
 
 
 def test_the_start_page_works_with_the_keyboard_alone(page: Page, access: Mapping[str, Any]) -> None:

@@ -39,7 +39,9 @@ HOSTILE: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("options", HOSTILE, ids=lambda options: ",".join(f"{k}={v!r}" for k, v in options.items())[:60])
+@pytest.mark.parametrize(
+    "options", HOSTILE, ids=lambda options: ",".join(f"{k}={v!r}" for k, v in options.items())[:60]
+)
 def test_hostile_options_are_refused_before_anything_is_stored(hub: Hub, ada: str, options: dict[str, Any]) -> None:
     answer = hub.start(ada, options)
     assert answer.status_code == 400
@@ -111,7 +113,9 @@ def test_the_callback_wants_a_token(hub: Hub) -> None:
     assert answer.status_code == 403
 
 
-@pytest.mark.parametrize("body", [{"secret": "x" * 43}, {"secret": ""}, {"secret": 7}, {}, {"secret": "x", "user": "ada"}])
+@pytest.mark.parametrize(
+    "body", [{"secret": "x" * 43}, {"secret": ""}, {"secret": 7}, {}, {"secret": "x", "user": "ada"}]
+)
 def test_a_wrong_secret_opens_nothing(hub: Hub, body: dict[str, Any]) -> None:
     answer = httpx.post(f"{hub.url}hub/api/studiolo/bootstrap", json=body, timeout=10)
     assert answer.status_code in (400, 403)
@@ -124,7 +128,9 @@ def test_a_used_secret_opens_nothing(hub: Hub, running: str) -> None:
     assert answer.status_code == 403
 
 
-def test_the_hub_runs_unprivileged_and_may_only_submit_and_cancel(hub: Hub, box: Any, person: Callable[..., str]) -> None:
+def test_the_hub_runs_unprivileged_and_may_only_submit_and_cancel(
+    hub: Hub, box: Any, person: Callable[..., str]
+) -> None:
     account = box.hub_user
     assert pwd.getpwnam(account).pw_uid != 0
     assert any("jupyterhub" in line for line in hub.processes(account))
@@ -151,11 +157,16 @@ def test_the_hub_runs_unprivileged_and_may_only_submit_and_cancel(hub: Hub, box:
         assert "sudo:" in tried.stderr
 
 
-def test_one_person_can_not_cancel_anothers_job_through_the_launcher(hub: Hub, box: Any, running: str, person: Callable[..., str]) -> None:
+def test_one_person_can_not_cancel_anothers_job_through_the_launcher(
+    hub: Hub, box: Any, running: str, person: Callable[..., str]
+) -> None:
     job = hub.job(running)
     launcher = [f"{box.prefix}/libexec/studiolo-launch", "cancel", str(box.slurm_conf), "/usr/bin"]
     tried = subprocess.run(
-        ["sudo", "-n", "-u", person("company", 1), *launcher], input=f'{{"jobs": [{job}]}}', capture_output=True, text=True
+        ["sudo", "-n", "-u", person("company", 1), *launcher],
+        input=f'{{"jobs": [{job}]}}',
+        capture_output=True,
+        text=True,
     )
     assert tried.returncode != 0
     assert hub.jobs(running) == [job]
@@ -165,5 +176,7 @@ def server_token(hub: Hub, user: str) -> str:
     """The API token of a user's server, taken from a kernel of it as any notebook could."""
     if not hub.environment(user, "ipykernel"):
         token = hub.call("POST", f"users/{user}/tokens", json={"note": "test", "expires_in": 60}).json()["token"]
-        httpx.post(f"{hub.url}user/{user}/api/kernels", headers={"Authorization": f"token {token}"}, json={}, timeout=30)
+        httpx.post(
+            f"{hub.url}user/{user}/api/kernels", headers={"Authorization": f"token {token}"}, json={}, timeout=30
+        )
     return str(until("a kernel", lambda: hub.environment(user, "ipykernel"))["JUPYTERHUB_API_TOKEN"])

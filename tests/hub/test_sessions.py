@@ -7,6 +7,7 @@ import os
 import pwd
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import httpx
@@ -34,7 +35,9 @@ def test_a_session_has_what_its_profile_says_and_leaves_nothing(hub: Hub, ada: s
     assert hub.processes(ada) == []
     assert list(Path("/tmp").glob(f"studiolo-{job}-*")) == []
     assert [log for log in (hub.state / "logs" / "sessions").iterdir() if str(job) in log.read_text()] == []
-    charged = until("the charge", lambda: hub.slurm("sacct", "-XnP", "-j", str(job), "-o", "Account,State,AllocTRES").strip())
+    charged = until(
+        "the charge", lambda: hub.slurm("sacct", "-XnP", "-j", str(job), "-o", "Account,State,AllocTRES").strip()
+    )
     account, state, tres = charged.split("|")
     assert account == "playground"
     assert state.startswith("CANCELLED")
@@ -47,15 +50,15 @@ def test_a_session_has_what_its_profile_says_and_leaves_nothing(hub: Hub, ada: s
 def test_the_job_number_is_in_the_database_while_the_job_still_waits(hub: Hub, ada: str) -> None:
     hub.start(ada, {"profile": "learn", "reservation": ""})
     job = hub.job(ada)
-    database = sqlite3.connect(f"file:{hub.state}/hub/jupyterhub.sqlite?mode=ro", uri=True)
+    address = f"file:{hub.state}/hub/jupyterhub.sqlite?mode=ro"
+    query = "select spawners.state from spawners join users on users.id = spawners.user_id where users.name = ?"
+    with closing(sqlite3.connect(address, uri=True)) as database:
 
-    def saved() -> bool:
-        rows = database.execute(
-            "select spawners.state from spawners join users on users.id = spawners.user_id where users.name = ?", (ada,)
-        ).fetchall()
-        return any(state and json.loads(state).get("job_id") == str(job) for (state,) in rows)
+        def saved() -> bool:
+            rows = database.execute(query, (ada,)).fetchall()
+            return any(state and json.loads(state).get("job_id") == str(job) for (state,) in rows)
 
-    until("the job's number in the database", saved, seconds=5)
+        until("the job's number in the database", saved, seconds=5)
 
 
 def test_the_token_is_nowhere_that_slurm_or_a_log_keeps(hub: Hub, running: str) -> None:
@@ -117,7 +120,9 @@ def test_a_waiting_session_says_why_and_can_be_stopped_without_a_trace(hub: Hub,
         hub.start(ada, {"profile": "learn"})
         hub.job(ada)
         headers = {"Authorization": f"token {hub.token}"}
-        with httpx.stream("GET", f"{hub.url}hub/api/users/{ada}/server/progress", headers=headers, timeout=30) as answer:
+        with httpx.stream(
+            "GET", f"{hub.url}hub/api/users/{ada}/server/progress", headers=headers, timeout=30
+        ) as answer:
             words = next(line for line in answer.iter_lines() if "PartitionDown" in line)
         assert "closed at the moment" in words
         hub.stop(ada)

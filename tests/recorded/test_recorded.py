@@ -223,11 +223,7 @@ def node(name: str, cpus: int, memory: int, gres: str, **facts: object) -> LiveN
         ),
         (
             "mig_slices",
-            [
-                node(
-                    "mig1", 64, 515000, "gpu:a100_1g.5gb:14,gpu:a100_3g.20gb:4", address="10.0.0.10", features=("mig",)
-                )
-            ],
+            [node("mig1", 64, 515000, "gpu:a100_1g.5gb:14,gpu:a100_3g.20gb:4", address="10.0.0.10", features=("mig",))],
         ),
         ("gpus_without_a_type", [node("gn2", 64, 515000, "gpu:8", address="10.0.0.11")]),
         ("down_with_a_reason", [node("gpu3", 32, 262144, "gpu:a100:4")]),

@@ -58,7 +58,9 @@ class Hub:
         """The progress events until the start has succeeded or failed."""
         headers = {"Authorization": f"token {self.token}"}
         events = []
-        with httpx.stream("GET", f"{self.url}hub/api/users/{user}/server/progress", headers=headers, timeout=60) as answer:
+        with httpx.stream(
+            "GET", f"{self.url}hub/api/users/{user}/server/progress", headers=headers, timeout=60
+        ) as answer:
             for line in answer.iter_lines():
                 if line.startswith("data:"):
                     events.append(json.loads(line.removeprefix("data:")))

@@ -173,18 +173,30 @@ def test_a_plain_name_is_taken(slurm: CommandSlurm, programs: FakePrograms, pers
         (LauncherFailed, "studiolo-launch: your home folder /home/ada can not be entered: No such file or directory"),
         (LauncherFailed, ""),
         (LauncherFailed, "   \n"),
-        (SlurmRefused, "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified"),
-        (SlurmRefused, "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"),
+        (
+            SlurmRefused,
+            "sbatch: error: Batch job submission failed: Invalid account or account/partition combination specified",
+        ),
+        (
+            SlurmRefused,
+            "sbatch: error: Batch job submission failed: Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)",
+        ),
         (SlurmRefused, "sbatch: error: Batch job submission failed: Requested node configuration is not available"),
         (SlurmRefused, "sbatch: error: Memory specification can not be satisfied"),
         (SlurmRefused, "sbatch: error: Your project p1 has no budget left: ask for more at https://…"),
         (SlurmRefused, "scancel: error: Kill job error on job id 1: Access/permission denied"),
-        (SlurmUnavailable, "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)"),
+        (
+            SlurmUnavailable,
+            "sbatch: error: Batch job submission failed: Unable to contact slurm controller (connect failure)",
+        ),
         (SlurmUnavailable, "sbatch: error: Batch job submission failed: Socket timed out on send/recv operation"),
         (SlurmUnavailable, "sbatch: error: Batch job submission failed: Zero Bytes were transmitted or received"),
         (SlurmUnavailable, "sbatch: error: Batch job submission failed: Resource temporarily unavailable"),
         (SlurmUnavailable, "sbatch: error: Batch job submission failed: Protocol authentication error"),
-        (SlurmUnavailable, "sbatch: error: If munged is up, restart with --num-threads=10\nsbatch: error: Munge encode failed: Failed to access \"/run/munge/munge.socket.2\": No such file or directory"),
+        (
+            SlurmUnavailable,
+            'sbatch: error: If munged is up, restart with --num-threads=10\nsbatch: error: Munge encode failed: Failed to access "/run/munge/munge.socket.2": No such file or directory',
+        ),
         (SlurmUnavailable, "sbatch: error: Batch job submission failed: Transport endpoint is not connected"),
         (SlurmUnavailable, "sbatch: error: slurm_receive_msg: Zero Bytes were transmitted or received"),
         (SlurmUnavailable, "sbatch: error: Slurm controller not responding, sleeping and retrying"),
@@ -368,25 +380,26 @@ def test_a_command_is_killed_where_whoever_waits_for_it_gives_up(
     assert [process.returncode for process in started] == [-signal.SIGKILL]
 
 
-def test_a_command_that_may_not_be_killed_still_counts_as_no_answer(
-    cluster: Cluster, programs: FakePrograms, started: list[asyncio.subprocess.Process], monkeypatch: pytest.MonkeyPatch
+def test_a_child_of_sudo_that_goes_on_keeps_nobody_waiting(
+    cluster: Cluster, programs: FakePrograms, started: list[asyncio.subprocess.Process]
 ) -> None:
-    # sudo makes itself root's, real uid and all, so the hub's account may not kill it: os.kill is a PermissionError.
-    programs.add_script("sudo", "exec sleep 600\n")
-
-    def not_permitted(process: asyncio.subprocess.Process) -> None:
-        raise PermissionError(1, "Operation not permitted")
+    # Killing sudo does not end what it has started, which holds standard output open.
+    child = programs.calls / "child"
+    programs.add_script("sudo", f"sleep 600 &\necho $! >{child}\nwait\n")
 
     async def submit() -> None:
-        monkeypatch.setattr(asyncio.subprocess.Process, "kill", not_permitted)
-        try:
-            with pytest.raises(SlurmUnavailable):
-                await CommandSlurm(cluster, timeout=0.02).submit("ada", SCRIPT, ENVIRONMENT)
-        finally:
-            os.kill(started[0].pid, signal.SIGKILL)
-            await started[0].wait()
+        asked = asyncio.ensure_future(CommandSlurm(cluster, timeout=0.2).submit("ada", SCRIPT, ENVIRONMENT))
+        await asyncio.wait({asked}, timeout=5)  # gives up here, so that a failure of this test does not last 600 s
+        was_done = asked.done()
+        os.kill(int(child.read_text(encoding="utf-8")), signal.SIGKILL)
+        for pipe in (started[0].stdout, started[0].stderr):
+            assert pipe
+            await pipe.read()
+        assert was_done, "waits for a child of the command that it has killed"
+        await asked
 
-    asyncio.run(submit())
+    failure(SlurmUnavailable, submit())
+    assert [process.returncode for process in started] == [-signal.SIGKILL]
 
 
 # --- Addresses of nodes ----------------------------------------------------------------------------------------------

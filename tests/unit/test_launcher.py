@@ -54,9 +54,13 @@ class Installed:
     programs: FakePrograms
     home: Path
 
-    def run(self, action: str, request: object, *, environment: dict[str, str] | None = None, real_home: bool = False) -> Run:
+    def run(
+        self, action: str, request: object, *, environment: dict[str, str] | None = None, real_home: bool = False
+    ) -> Run:
         text = request if isinstance(request, (str, bytes)) else json.dumps(request)
-        start = [str(self.path)] if real_home else ["/usr/bin/python3", "-I", "-c", DRIVER, str(self.home), str(self.path)]
+        start = (
+            [str(self.path)] if real_home else ["/usr/bin/python3", "-I", "-c", DRIVER, str(self.home), str(self.path)]
+        )
         become = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"] if os.getuid() == 0 else []
         done = subprocess.run(
             [*become, *start, action, "/etc/slurm/slurm.conf", str(self.programs.folder)],
@@ -200,7 +204,9 @@ def test_slurms_refusal_and_status_are_passed_on_unchanged(installed: Installed)
 
 def test_letters_of_the_world_arrive_in_script_and_environment(installed: Installed) -> None:
     script = SCRIPT + "# données プロジェクト 😀\n"
-    installed.run("submit", {"script": script, "environment": {"STUDIOLO_X": "données 😀"}}, environment={"PATH": "/usr/bin:/bin"})
+    installed.run(
+        "submit", {"script": script, "environment": {"STUDIOLO_X": "données 😀"}}, environment={"PATH": "/usr/bin:/bin"}
+    )
     (call,) = installed.programs.called("sbatch")
     assert call.stdin == script
     assert call.environment["STUDIOLO_X"] == "données 😀"
@@ -254,7 +260,9 @@ def test_only_texts_named_for_studiolo_reach_the_environment(refused: Callable[.
     refused("submit", request, "the environment may only hold texts named STUDIOLO_…")
 
 
-@pytest.mark.parametrize("script", ["", "exec true", "\n#!/bin/bash", "#!/usr/bin/python3", None, 5, ["#!/bin/bash"], {}])
+@pytest.mark.parametrize(
+    "script", ["", "exec true", "\n#!/bin/bash", "#!/usr/bin/python3", None, 5, ["#!/bin/bash"], {}]
+)
 def test_what_is_no_bash_script_is_refused(refused: Callable[..., None], script: Any) -> None:
     refused("submit", {"script": script, "environment": {}}, "the script is not one")
 
@@ -307,7 +315,9 @@ def test_root_is_refused_before_the_request_is_read(here: Here, monkeypatch: pyt
 
 
 def test_the_status_of_scancel_is_passed_on(installed: Installed) -> None:
-    installed.programs.add("scancel", err="scancel: error: Kill job error on job id 1: Invalid job id specified\n", status=1)
+    installed.programs.add(
+        "scancel", err="scancel: error: Kill job error on job id 1: Invalid job id specified\n", status=1
+    )
     run = installed.run("cancel", {"jobs": [1]})
     assert run.status == 1
     assert "Invalid job id" in run.err
@@ -315,13 +325,34 @@ def test_the_status_of_scancel_is_passed_on(installed: Installed) -> None:
 
 @pytest.mark.parametrize(
     "jobs",
-    [[], [0], [-1], [True], [False], ["1"], ["--user=root"], [1.0], [1.5], [None], [[1]], [1, "2"], [1, -2], "1", 1, None, {"1": 1}],
+    [
+        [],
+        [0],
+        [-1],
+        [True],
+        [False],
+        ["1"],
+        ["--user=root"],
+        [1.0],
+        [1.5],
+        [None],
+        [[1]],
+        [1, "2"],
+        [1, -2],
+        "1",
+        1,
+        None,
+        {"1": 1},
+    ],
 )
 def test_what_is_no_number_of_a_job_is_refused(refused: Callable[..., None], jobs: Any) -> None:
     refused("cancel", {"jobs": jobs}, "cancel needs jobs, a list of numbers")
 
 
-@pytest.mark.parametrize("request_", [{}, {"jobs": [1], "user": "root"}, {"job": [1]}, [1], None, "jobs", {"script": SCRIPT, "environment": {}}])
+@pytest.mark.parametrize(
+    "request_",
+    [{}, {"jobs": [1], "user": "root"}, {"job": [1]}, [1], None, "jobs", {"script": SCRIPT, "environment": {}}],
+)
 def test_a_cancellation_with_other_keys_is_refused(refused: Callable[..., None], request_: Any) -> None:
     refused("cancel", json.dumps(request_), "cancel needs jobs, a list of numbers")
 
@@ -330,7 +361,9 @@ def test_a_cancellation_with_other_keys_is_refused(refused: Callable[..., None],
 
 
 @pytest.mark.parametrize("action", ["submit", "cancel"])
-@pytest.mark.parametrize("text", ["", "{", "jobs=1", "{'jobs': [1]}", '{"jobs": [1]} x', "\x00", '{"jobs": [' + "1" * 5000 + "]}"])
+@pytest.mark.parametrize(
+    "text", ["", "{", "jobs=1", "{'jobs': [1]}", '{"jobs": [1]} x', "\x00", '{"jobs": [' + "1" * 5000 + "]}"]
+)
 def test_what_is_no_json_is_refused(refused: Callable[..., None], action: str, text: str) -> None:
     refused(action, text, "the request is not JSON")
 
@@ -340,9 +373,19 @@ def test_what_is_no_json_is_refused(refused: Callable[..., None], action: str, t
     [
         pytest.param("submit", b"\xff\xfe{", id="not UTF-8"),
         pytest.param("submit", "[" * 100_000, id="lists in one another"),
-        pytest.param("submit", json.dumps({"script": SCRIPT + "\ud800", "environment": {}}), id="half a letter in the script"),
-        pytest.param("submit", json.dumps({"script": SCRIPT, "environment": {"STUDIOLO_X": "\ud800"}}), id="half a letter in the environment"),
-        pytest.param("submit", json.dumps({"script": SCRIPT, "environment": {"STUDIOLO_X": "x" * 900_000}}), id="more than an environment holds"),
+        pytest.param(
+            "submit", json.dumps({"script": SCRIPT + "\ud800", "environment": {}}), id="half a letter in the script"
+        ),
+        pytest.param(
+            "submit",
+            json.dumps({"script": SCRIPT, "environment": {"STUDIOLO_X": "\ud800"}}),
+            id="half a letter in the environment",
+        ),
+        pytest.param(
+            "submit",
+            json.dumps({"script": SCRIPT, "environment": {"STUDIOLO_X": "x" * 900_000}}),
+            id="more than an environment holds",
+        ),
         pytest.param("cancel", json.dumps({"jobs": [10**4000]}), id="a job of 4000 digits"),
     ],
 )
@@ -416,8 +459,12 @@ def test_any_other_command_line_is_refused(arguments: list[str], capsys: pytest.
 @given(
     request=st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),
-        lambda inner: st.lists(inner, max_size=3)
-        | st.dictionaries(st.sampled_from(["jobs", "script", "environment", "STUDIOLO_X", "PATH"]) | st.text(), inner, max_size=3),
+        lambda inner: (
+            st.lists(inner, max_size=3)
+            | st.dictionaries(
+                st.sampled_from(["jobs", "script", "environment", "STUDIOLO_X", "PATH"]) | st.text(), inner, max_size=3
+            )
+        ),
         max_leaves=6,
     )
 )

@@ -23,7 +23,26 @@ WORD = st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1, 
 FIELD = st.one_of(
     WORD,
     st.integers(0, 2**40).map(str),
-    st.sampled_from(["", " ", "None", "n/a", "N/A", "(null)", "Unknown", "None assigned", "²", "٣", "-1", "\x00", "\ud800", "0:0", ":", "0:9:1"]),
+    st.sampled_from(
+        [
+            "",
+            " ",
+            "None",
+            "n/a",
+            "N/A",
+            "(null)",
+            "Unknown",
+            "None assigned",
+            "²",
+            "٣",
+            "-1",
+            "\x00",
+            "\ud800",
+            "0:0",
+            ":",
+            "0:9:1",
+        ]
+    ),
 )
 LINES = st.lists(st.lists(FIELD, max_size=8).map("|".join), max_size=5).map("\n".join)
 

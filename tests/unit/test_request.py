@@ -244,7 +244,10 @@ def test_the_same_options_are_answered_the_same_twice_and_stay_as_they_were(
     assert repr(raw) == before
 
 
-@given(fields=st.lists(st.sampled_from(FIELDS), unique=True, min_size=1), wrong=st.sampled_from([{"x": 1}, [[1]], "\x00", "\n1", True]))
+@given(
+    fields=st.lists(st.sampled_from(FIELDS), unique=True, min_size=1),
+    wrong=st.sampled_from([{"x": 1}, [[1]], "\x00", "\n1", True]),
+)
 def test_all_faults_are_told_at_once(site: Site, fields: list[str], wrong: object) -> None:
     with pytest.raises(RequestError) as caught:
         check(dict.fromkeys(fields, wrong), site)
@@ -372,7 +375,9 @@ def test_every_profile_of_the_site_is_granted_as_it_stands(site: Site, name: str
         ({"workdir": "x" * MAX_WORKDIR}, {"workdir": "x" * MAX_WORKDIR}),
     ],
 )
-def test_what_is_asked_for_overrides_the_profile(site: Site, raw: dict[str, object], expected: dict[str, object]) -> None:
+def test_what_is_asked_for_overrides_the_profile(
+    site: Site, raw: dict[str, object], expected: dict[str, object]
+) -> None:
     request = check(raw, site)
     assert {key: getattr(request, key) for key in expected} == expected
 

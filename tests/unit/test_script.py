@@ -117,7 +117,9 @@ def test_reading_the_directives_back_gives_the_request_again(site: Site, data: s
 @given(data=st.data())
 def test_the_commands_of_a_script_come_from_the_site_alone(site: Site, data: st.DataObject) -> None:
     request = data.draw(requests(site))
-    plain = check({"environment": request.environment, "profile": "one" if request.gpus or request.shards else "learn"}, site)
+    plain = check(
+        {"environment": request.environment, "profile": "one" if request.gpus or request.shards else "learn"}, site
+    )
     assert commands(session_script(request, site)) == commands(session_script(plain, site))
 
 
@@ -233,7 +235,7 @@ def test_the_command_is_quoted_word_by_word(site: Site, command: list[str]) -> N
     )
 )
 def test_variables_of_an_environment_arrive_as_they_are_written(site: Site, values: dict[str, str]) -> None:
-    values |= {"X_QUOTES": "it's \"$HOME\" `id` $(id) \\ ! * ~ #"}
+    values |= {"X_QUOTES": 'it\'s "$HOME" `id` $(id) \\ ! * ~ #'}
     changed = site.model_copy(update={"environments": {"base": Environment(variables=values)}})
     script = render(check({}, changed), changed, dataclasses.replace(JOB, command=["/usr/bin/env", "-0"]))
     done = subprocess.run(["bash"], input=script.encode(), capture_output=True, env={}, check=True)
@@ -263,7 +265,11 @@ def test_the_job_becomes_the_program_so_that_slurms_signals_reach_it(site: Site)
         ("box", "learn", "exec apptainer exec /apps/box.sif /usr/bin/python3 -I -m spawners.singleuser"),
         ("box", "one", "exec apptainer exec --nv /apps/box.sif /usr/bin/python3 -I -m spawners.singleuser"),
         ("box", "quarter", "exec apptainer exec --nv /apps/box.sif /usr/bin/python3 -I -m spawners.singleuser"),
-        ("full", "one", "exec apptainer exec --nv '/apps/full image.sif' /opt/full/bin/python -I -m spawners.singleuser"),
+        (
+            "full",
+            "one",
+            "exec apptainer exec --nv '/apps/full image.sif' /opt/full/bin/python -I -m spawners.singleuser",
+        ),
     ],
 )
 def test_the_environment_decides_which_python_runs_and_where(
@@ -306,6 +312,18 @@ def test_a_gpu_of_no_named_type_is_asked_for_by_number_alone(edited: Callable[..
 
 def test_every_field_of_a_request_is_either_in_the_script_or_known_to_be_left_out() -> None:
     left_out = {"profile", "cluster", "workdir"}
-    in_script = {"partition", "gpus", "shards", "cpus", "memory", "minutes", "account", "qos", "reservation", "features", "environment"}
+    in_script = {
+        "partition",
+        "gpus",
+        "shards",
+        "cpus",
+        "memory",
+        "minutes",
+        "account",
+        "qos",
+        "reservation",
+        "features",
+        "environment",
+    }
     assert {field.name for field in dataclasses.fields(Request)} == left_out | in_script
     assert set(FIELDS) == (left_out | in_script | {"hours"}) - {"cluster"}

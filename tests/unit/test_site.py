@@ -201,7 +201,9 @@ def test_a_fault_in_an_account_is_not_told_again_as_a_fault_of_its_partitions(
 
 
 def test_faults_between_sections_are_told_along_with_those_inside_one(edited: Callable[..., str]) -> None:
-    text = edited(("max_gpus = 4", "max_gpus = 4\ncolour = 1"), ('title = "Learn"\npartition = "cpu"', 'partition = "no"'))
+    text = edited(
+        ("max_gpus = 4", "max_gpus = 4\ncolour = 1"), ('title = "Learn"\npartition = "cpu"', 'partition = "no"')
+    )
     assert {fault.where for fault in faults_of(text)} >= {
         "partitions.gpu.colour",
         "profiles.learn.title",
@@ -402,8 +404,16 @@ def test_a_file_without_authentication_lets_nobody_in_and_says_so() -> None:
 @pytest.mark.parametrize(
     ("changes", "where", "allowed"),
     [
-        ([('title = "Learn"\npartition = "cpu"', 'title = "Learn"\npartition = "cpus"')], "profiles.learn.partition", "one of cpu, gpu"),
-        ([('environment = "torch"', 'environment = "touch"')], "profiles.one.environment", "one of base, torch, box, full"),
+        (
+            [('title = "Learn"\npartition = "cpu"', 'title = "Learn"\npartition = "cpus"')],
+            "profiles.learn.partition",
+            "one of cpu, gpu",
+        ),
+        (
+            [('environment = "torch"', 'environment = "touch"')],
+            "profiles.one.environment",
+            "one of base, torch, box, full",
+        ),
         ([('account = "p1"', 'account = "p9"')], "profiles.one.account", "one of p1, p2, p3"),
         ([('account = "p1"', 'account = "p3"')], "profiles.one.account", "one of p1, p2 on this partition"),
         ([('qos = "short"\nres', 'qos = "huge"\nres')], "profiles.course.qos", "a QoS that one of the accounts lists"),
@@ -414,18 +424,41 @@ def test_a_file_without_authentication_lets_nobody_in_and_says_so() -> None:
         ([("cpus = 8\n", "cpus = 33\n")], "profiles.one.cpus", "at most 32 on partition gpu"),
         ([('memory = "64G"', 'memory = "1T"')], "profiles.one.memory", "at most 240 GB on gpu"),
         ([('time = "4h"', 'time = "2d"')], "profiles.one.time", "at most 1 d on gpu"),
-        ([('accounts = ["p1", "p2"]', 'accounts = ["p1", "p2", "p8"]')], "partitions.gpu.accounts", "some of p1, p2, p3"),
+        (
+            [('accounts = ["p1", "p2"]', 'accounts = ["p1", "p2", "p8"]')],
+            "partitions.gpu.accounts",
+            "some of p1, p2, p3",
+        ),
         ([("shards_per_gpu = 4", "")], "partitions.gpu.shards_per_gpu", "at least 1 where max_shards is set"),
         ([("max_gpus = 4", 'max_gpus = 4\ncluster = "other"')], "partitions.gpu.cluster", "one of main"),
         (
-            [("[partitions.cpu]", "[clusters.second]\n[partitions.cpu]"), ("max_gpus = 4", 'max_gpus = 4\ncluster = "main"')],
+            [
+                ("[partitions.cpu]", "[clusters.second]\n[partitions.cpu]"),
+                ("max_gpus = 4", 'max_gpus = 4\ncluster = "main"'),
+            ],
             "partitions.cpu.cluster",
             "missing: there are several clusters: main, second",
         ),
-        ([("[authentication]", '[hub]\ntls_key = "/k"\n[authentication]')], "hub.tls_certificate", "set both tls_certificate and tls_key, or neither"),
-        ([("allow_all = true", "allow_all = false")], "authentication.allowed_users", "nobody may log in: name allowed_users or allowed_groups, or set allow_all"),
-        ([('method = "pam"', 'method = "class"')], "authentication.class_name", "belongs to method 'class', and only to it"),
-        ([('method = "pam"', 'method = "pam"\nclass_name = "a.B"')], "authentication.class_name", "belongs to method 'class', and only to it"),
+        (
+            [("[authentication]", '[hub]\ntls_key = "/k"\n[authentication]')],
+            "hub.tls_certificate",
+            "set both tls_certificate and tls_key, or neither",
+        ),
+        (
+            [("allow_all = true", "allow_all = false")],
+            "authentication.allowed_users",
+            "nobody may log in: name allowed_users or allowed_groups, or set allow_all",
+        ),
+        (
+            [('method = "pam"', 'method = "class"')],
+            "authentication.class_name",
+            "belongs to method 'class', and only to it",
+        ),
+        (
+            [('method = "pam"', 'method = "pam"\nclass_name = "a.B"')],
+            "authentication.class_name",
+            "belongs to method 'class', and only to it",
+        ),
         (
             [('method = "pam"', 'method = "shared-password"\nallowed_groups = ["staff"]')],
             "authentication.allowed_groups",
@@ -446,7 +479,18 @@ def test_a_reference_that_does_not_hold_is_told(
 
 @pytest.mark.parametrize(
     ("name", "good"),
-    [("a", True), ("A.b_c-9", True), ("a" * 64, True), ("a" * 65, False), ("-a", False), ("a b", False), ("a\nb", False), ("ä", False), ("a;id", False), ("", False)],
+    [
+        ("a", True),
+        ("A.b_c-9", True),
+        ("a" * 64, True),
+        ("a" * 65, False),
+        ("-a", False),
+        ("a b", False),
+        ("a\nb", False),
+        ("ä", False),
+        ("a;id", False),
+        ("", False),
+    ],
 )
 def test_a_name_of_a_table_has_letters_digits_and_little_else(name: str, good: bool) -> None:
     text = LEAST + f"[accounts.{json.dumps(name)}]\n"
@@ -457,14 +501,20 @@ def test_a_name_of_a_table_has_letters_digits_and_little_else(name: str, good: b
 
 
 @pytest.mark.parametrize("value", ["5", '"x"', "[1]", "true"])
-@pytest.mark.parametrize("section", ["paths", "hub", "authentication", "clusters", "partitions", "accounts", "environments", "profiles"])
+@pytest.mark.parametrize(
+    "section", ["paths", "hub", "authentication", "clusters", "partitions", "accounts", "environments", "profiles"]
+)
 def test_a_section_that_is_no_table_is_told(section: str, value: str) -> None:
     assert "table" in fault_at(f"{section} = {value}\n", section).allowed
 
 
 @pytest.mark.parametrize("section", ["clusters", "partitions", "accounts", "environments", "profiles"])
 def test_an_entry_that_is_no_table_is_told(section: str) -> None:
-    text = LEAST + f"[{section}]\nwrong = 5\n" if f"[{section}." not in LEAST else LEAST.replace(f"[{section}.", f"[{section}]\nwrong = 5\n[{section}.")
+    text = (
+        LEAST + f"[{section}]\nwrong = 5\n"
+        if f"[{section}." not in LEAST
+        else LEAST.replace(f"[{section}.", f"[{section}]\nwrong = 5\n[{section}.")
+    )
     assert fault_at(text, f"{section}.wrong").allowed == f"a table: [{section}.wrong]"
 
 
@@ -491,7 +541,10 @@ VALUES = st.recursive(
     | st.floats()
     | st.text(st.characters(codec="utf-8"), max_size=20)
     | st.sampled_from(["", "cpu", "gpu", "p1", "p9", "short", "4G", "2h", "/x", "base", "../x", "0", "\n", "$(id)"]),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=8), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(st.characters(codec="utf-8"), max_size=8), inner, max_size=3)
+    ),
     max_leaves=6,
 )
 
@@ -536,7 +589,9 @@ def test_any_value_in_any_place_gives_a_site_or_a_site_error(site: Site, data: s
         if action == "drop":
             del parent[path[-1]]
         else:
-            parent[path[-1] if action == "set" else data.draw(st.text(st.characters(codec="utf-8"), max_size=8))] = data.draw(VALUES)
+            parent[path[-1] if action == "set" else data.draw(st.text(st.characters(codec="utf-8"), max_size=8))] = (
+                data.draw(VALUES)
+            )
         if not tree:
             break
     site_or_site_error("\n".join(f"{toml(key)} = {toml(value)}" for key, value in tree.items()))

@@ -56,6 +56,19 @@ def test_without_control_groups_memory_is_watched_instead() -> None:
     assert found["JobAcctGatherParams"] == "OverMemoryKill"
 
 
+@pytest.mark.parametrize(
+    ("version", "plugin"),
+    [((21, 8, 5), None), ((22, 5, 8), "cgroup/v1"), ((23, 11, 4), "cgroup/v1"), ((24, 11, 5), "disabled")],
+)
+def test_without_control_groups_slurmd_is_told_not_to_look_for_any(
+    version: tuple[int, int, int], plugin: str | None
+) -> None:
+    found = settings(render.render("cgroup.conf.j2", an_instance(version, v1=False)))
+    assert found.get("CgroupPlugin") == plugin
+    assert found["ConstrainRAMSpace"] == "no"
+    assert "CgroupMountpoint" not in found
+
+
 def test_an_old_slurm_reads_no_word_it_does_not_know() -> None:
     old = an_instance((21, 8, 5))
     assert "shard" not in "".join(render.slurm_files(old).values())

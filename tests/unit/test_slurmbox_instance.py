@@ -47,6 +47,12 @@ def test_the_default_folder_has_plain_names() -> None:
     assert instance.ports["public"] == 8000
 
 
+def test_only_the_default_folder_wants_the_usual_port() -> None:
+    assert chosen(OTHER).ports["public"] in instances.PORT_RANGE
+    tagged = instances.choose(DEFAULT_STATE, PREFIX, lambda name: name == "ada", anything)
+    assert tagged.ports["public"] == 8000  # the folder decides, not the tag
+
+
 def test_another_folder_has_a_tag_that_stays_the_same() -> None:
     one, two = chosen(OTHER), chosen(OTHER)
     assert one.tag == two.tag == instances.short_hash(str(OTHER))

@@ -97,7 +97,10 @@ def test_an_end_that_nobody_has_heard_of_is_told_in_slurms_word() -> None:
 
 
 def test_the_likeliest_ends_have_words_of_their_own() -> None:
-    told = {state: ended_words(JobState(1, state)) for state in ("TIMEOUT", "OUT_OF_MEMORY", "CANCELLED", "NODE_FAIL", "FAILED", "VANISHED")}
+    told = {
+        state: ended_words(JobState(1, state))
+        for state in ("TIMEOUT", "OUT_OF_MEMORY", "CANCELLED", "NODE_FAIL", "FAILED", "VANISHED")
+    }
     assert len(set(told.values())) == len(told)
     assert "memory" in told["OUT_OF_MEMORY"].advice
     assert "time" in told["TIMEOUT"].advice

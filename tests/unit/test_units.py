@@ -228,7 +228,9 @@ def test_any_value_at_all_is_a_bounded_number_or_a_value_error(parse: Callable[[
         pytest.param(10**5000, id="an integer of 5000 digits"),
     ],
 )
-def test_a_number_of_hundreds_of_digits_is_refused_as_any_other(parse: Callable[[object], int], written: object) -> None:
+def test_a_number_of_hundreds_of_digits_is_refused_as_any_other(
+    parse: Callable[[object], int], written: object
+) -> None:
     with pytest.raises(ValueError, match=r"^(memory|a time) "):
         parse(written)
 
@@ -273,7 +275,15 @@ def test_slurm_is_told_days_hours_minutes_and_seconds(minutes: int, text: str) -
 
 @pytest.mark.parametrize(
     ("minutes", "words"),
-    [(0, "0 min"), (1, "1 min"), (60, "1 h"), (90, "1 h 30 min"), (1440, "1 d"), (2160, "1 d 12 h"), (1441, "1 d 1 min")],
+    [
+        (0, "0 min"),
+        (1, "1 min"),
+        (60, "1 h"),
+        (90, "1 h 30 min"),
+        (1440, "1 d"),
+        (2160, "1 d 12 h"),
+        (1441, "1 d 1 min"),
+    ],
 )
 def test_minutes_are_told_to_people_in_their_words(minutes: int, words: str) -> None:
     assert minutes_words(minutes) == words
@@ -281,7 +291,15 @@ def test_minutes_are_told_to_people_in_their_words(minutes: int, words: str) -> 
 
 @pytest.mark.parametrize(
     ("mebibytes", "words"),
-    [(1, "1 MB"), (1023, "1023 MB"), (1024, "1 GB"), (1536, "1.5 GB"), (16384, "16 GB"), (1 << 20, "1 TB"), (3 << 19, "1.5 TB")],
+    [
+        (1, "1 MB"),
+        (1023, "1023 MB"),
+        (1024, "1 GB"),
+        (1536, "1.5 GB"),
+        (16384, "16 GB"),
+        (1 << 20, "1 TB"),
+        (3 << 19, "1.5 TB"),
+    ],
 )
 def test_memory_is_told_to_people_in_their_words(mebibytes: int, words: str) -> None:
     assert memory_words(mebibytes) == words

@@ -61,6 +61,7 @@ def ensure_proxy(log: Log, *, prefix: Path, node: Path, npm: Sequence[str]) -> b
         (folder / file.name).write_bytes(file.read_bytes())
     env = clean_environment(os.environ)
     env["PATH"] = f"{node.parent}:/usr/bin:/bin"
+    env["NODE_DISABLE_COMPILE_CACHE"] = "1"  # else it leaves a folder of root's in /tmp
     env["npm_config_cache"] = str(prefix / ".npm")
     env["npm_config_update_notifier"] = "false"
     quiet = ["--no-audit", "--no-fund", "--ignore-scripts", "--no-progress"]

@@ -58,6 +58,7 @@ def ensure_uv(log: Log, folder: Path, python: Path) -> Path:
         "pip could not install uv: check that the machine reaches PyPI.",
         env=env,
     )
+    os.chmod(folder, 0o700)  # uv's cache holds lock files that everybody may lock; sessions need nothing of it
     stamps.write(folder, "uv", stamp)
     return uv
 

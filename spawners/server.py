@@ -39,6 +39,7 @@ from studiolo.units import minutes_words
 __all__ = ["StudioloSpawner"]
 
 STOP_SECONDS = 60
+FIRST_ANSWER_SECONDS = 5  # JupyterHub gives all sessions together 10 s when it starts
 
 
 class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # batchspawner has no types
@@ -302,7 +303,8 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
             return 1
         watcher = self.engine.watchers[self.cluster]
         watcher.follow_quietly(self.job)
-        state = watcher.state(self.job)
+        # Only a restarted hub knows nothing yet, and it asks before it opens: a job gone meanwhile must not look alive.
+        state = watcher.state(self.job) or await watcher.first_answer(self.job, FIRST_ANSWER_SECONDS)
         if state is None or not state.is_over:
             return None
         return state.exit_code or (0 if state.state == "COMPLETED" else 1)

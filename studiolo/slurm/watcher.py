@@ -104,6 +104,13 @@ class QueueWatcher:
         watched = self._jobs.get(job)
         return watched.state if watched else None
 
+    async def first_answer(self, job: int, seconds: float) -> JobState | None:
+        """The last known state, waiting ``seconds`` at most for the first answer about a job just followed."""
+        try:
+            return await asyncio.wait_for(_first(self.changes(job)), seconds)
+        except asyncio.TimeoutError:
+            return None
+
     async def changes(self, job: int) -> AsyncIterator[JobState]:
         """Yield the job's state now and whenever it changes, until it is over or no longer followed."""
         seen: JobState | None = None
@@ -196,3 +203,9 @@ class QueueWatcher:
             watched.state = state
             watched.changed.set()
             watched.changed = asyncio.Event()
+
+
+async def _first(changes: AsyncIterator[JobState]) -> JobState | None:
+    async for state in changes:
+        return state
+    return None

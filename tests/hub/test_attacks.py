@@ -57,7 +57,7 @@ def test_hostile_options_are_refused_before_anything_is_stored(hub: Hub, ada: st
 
 def test_stocks_callback_is_gone(hub: Hub, running: str) -> None:
     token = server_token(hub, running)
-    assert hub.call("POST", "batchspawner", token=token, json={"port": 4242}).status_code == 404
+    assert hub.call("POST", "batchspawner", token=token, json={"port": 40000}).status_code == 404
 
 
 @pytest.mark.parametrize(
@@ -87,7 +87,7 @@ def test_the_callback_takes_nothing_but_a_port(hub: Hub, running: str, body: Any
 def test_a_running_server_can_not_move_its_port(hub: Hub, running: str) -> None:
     token = server_token(hub, running)
     before = hub.server(running)
-    assert hub.call("POST", "studiolo/listening", token=token, json={"port": 4242}).status_code == 404
+    assert hub.call("POST", "studiolo/listening", token=token, json={"port": 40000}).status_code == 404
     assert hub.server(running)["url"] == before["url"]
     assert httpx.get(f"{hub.url}user/{running}/api", timeout=10).status_code == 200
 
@@ -99,9 +99,9 @@ def test_one_persons_token_can_not_set_anothers_port(hub: Hub, running: str, per
         hub.start(other, {"profile": "learn"})
         hub.job(other)
         token = server_token(hub, running)
-        assert hub.call("POST", "studiolo/listening", token=token, json={"port": 4242}).status_code == 404
+        assert hub.call("POST", "studiolo/listening", token=token, json={"port": 40000}).status_code == 404
         mine = hub.call("POST", f"users/{other}/tokens", json={"note": "x", "expires_in": 60}).json()["token"]
-        assert hub.call("POST", "studiolo/listening", token=mine, json={"port": 4242}).status_code == 404
+        assert hub.call("POST", "studiolo/listening", token=mine, json={"port": 40000}).status_code == 404
         assert hub.server(other)["pending"] == "spawn"
     finally:
         hub.stop(other)
@@ -109,7 +109,7 @@ def test_one_persons_token_can_not_set_anothers_port(hub: Hub, running: str, per
 
 
 def test_the_callback_wants_a_token(hub: Hub) -> None:
-    answer = httpx.post(f"{hub.url}hub/api/studiolo/listening", json={"port": 4242}, timeout=10)
+    answer = httpx.post(f"{hub.url}hub/api/studiolo/listening", json={"port": 40000}, timeout=10)
     assert answer.status_code == 403
 
 

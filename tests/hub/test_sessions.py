@@ -6,9 +6,11 @@ import json
 import os
 import pwd
 import sqlite3
+import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -157,3 +159,48 @@ def test_the_log_folder_shows_nobody_elses_log(hub: Hub, running: str, person: C
         os.setuid(other.pw_uid)
         os._exit(0 if os.access(log, os.R_OK) or os.access(folder, os.R_OK) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+
+
+def test_nobody_can_prepare_the_place_of_a_sessions_log(
+    hub: Hub, box: Any, ada: str, person: Callable[..., str]
+) -> None:
+    """Slurm opens the log as its owner and would follow what it finds: so it is there before its name is known."""
+    hub.slurm("scontrol", "update", "PartitionName=cpu", "State=DOWN")
+    try:
+        hub.start(ada, {"profile": "learn"})
+        hub.job(ada)
+        (comment,) = hub.slurm("squeue", "-h", "-u", ada, "-o", "%k").split()
+        log = hub.state / "logs" / "sessions" / f"{comment.rpartition(':')[2]}.log"
+        assert log.stat().st_uid == pwd.getpwnam(ada).pw_uid
+        neighbour = person("company", 1)
+        for argv in (["rm", "-f", str(log)], ["ln", "-sf", "/etc/hostname", str(log)], ["tee", str(log)]):
+            tried = subprocess.run(
+                ["setpriv", f"--reuid={neighbour}", f"--regid={neighbour}", "--init-groups", *argv],
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+            )
+            assert tried.returncode != 0, argv
+        assert log.stat().st_uid == pwd.getpwnam(ada).pw_uid
+        planted = json.dumps({"script": "#!/bin/bash\ntrue\n", "environment": {}, "log": str(log)})
+        launcher = [f"{box.prefix}/libexec/studiolo-launch", "submit", str(box.slurm_conf), "/usr/bin"]
+        tried = subprocess.run(["sudo", "-n", "-u", ada, *launcher], input=planted, capture_output=True, text=True)
+        assert tried.returncode == 73
+        assert "File exists" in tried.stderr
+    finally:
+        hub.stop(ada)
+        hub.slurm("scontrol", "update", "PartitionName=cpu", "State=UP")
+
+
+def test_a_folder_in_the_place_of_a_log_locks_nobody_out(hub: Hub, ada: str) -> None:
+    hub.start(ada, {"profile": "learn"})
+    hub.ready(ada)
+    (comment,) = hub.slurm("squeue", "-h", "-u", ada, "-o", "%k").split()
+    log = hub.state / "logs" / "sessions" / f"{comment.rpartition(':')[2]}.log"
+    log.unlink()
+    log.mkdir()
+    try:
+        hub.stop(ada)
+        assert hub.start(ada, {"profile": "learn"}).status_code == 202
+        hub.ready(ada)
+    finally:
+        log.rmdir()

@@ -26,7 +26,7 @@ settings.register_profile(
     deadline=None,
     derandomize=True,
     database=None,
-    max_examples=100,
+    max_examples=60,
     phases=[Phase.explicit, Phase.generate, Phase.shrink],  # not Phase.explain, which takes a minute
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )

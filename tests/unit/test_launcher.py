@@ -455,7 +455,7 @@ def test_any_other_command_line_is_refused(arguments: list[str], capsys: pytest.
     assert capsys.readouterr().err == "studiolo-launch: usage: studiolo-launch submit|cancel SLURM_CONF COMMANDS\n"
 
 
-@settings(max_examples=200)
+@settings(max_examples=100)
 @given(
     request=st.recursive(
         st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),

@@ -63,10 +63,10 @@ def requests(draw: st.DrawFn, site: Site) -> Request:
                 "minutes": st.integers(1, 24 * 60),
                 "account": st.sampled_from([*site.accounts]),
                 "qos": st.sampled_from(["short", "long"]),
-                "reservation": st.from_regex(r"[A-Za-z0-9_.-]{1,64}", fullmatch=True),
+                "reservation": st.sampled_from(["course-2026", "_.-", "r" * 64]),
                 "features": st.lists(st.sampled_from(["nvme", "ib"]), unique=True),
                 "environment": st.sampled_from([*site.environments]),
-                "workdir": st.text(st.characters(), min_size=1),
+                "workdir": st.text(st.characters(), min_size=1, max_size=10),
             },
         )
     )
@@ -136,7 +136,7 @@ def test_the_folder_asked_for_changes_no_letter_of_the_script(site: Site, data: 
     assert script == session_script(dataclasses.replace(request, workdir=None), site)
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(data=st.data())
 def test_bash_accepts_every_script(site: Site, data: st.DataObject) -> None:
     bash_accepts(session_script(data.draw(requests(site)), site))
@@ -226,7 +226,7 @@ def test_the_command_is_quoted_word_by_word(site: Site, command: list[str]) -> N
     assert shlex.split(script.partition("\nexec ")[2]) == command
 
 
-@settings(max_examples=40)
+@settings(max_examples=25)
 @given(
     values=st.dictionaries(
         st.from_regex(r"X_[A-Z0-9_]{1,8}", fullmatch=True),

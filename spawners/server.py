@@ -225,6 +225,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         environment = {key: str(value) for key, value in self.get_env().items()}
         environment |= {
             "STUDIOLO_PORTS": f"{self.ports[0]}-{self.ports[-1]}",
+            "STUDIOLO_MINUTES": str(self.request.minutes),
             "STUDIOLO_SCRATCH": site.paths.scratch,
             "STUDIOLO_WORKDIR": self.request.workdir or "",
         }

@@ -8,6 +8,7 @@ loop's first turn, when the server does listen.
 from __future__ import annotations
 
 import atexit
+import http.client
 import json
 import os
 import random
@@ -17,6 +18,7 @@ import socket
 import ssl
 import sys
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -34,6 +36,8 @@ def main() -> None:
     try:
         environment = exchange(os.environ.pop("STUDIOLO_HUB", ""), os.environ.pop("STUDIOLO_BOOTSTRAP", ""))
         os.environ.update(environment)
+        if minutes := os.environ.pop("STUDIOLO_MINUTES", ""):
+            os.environ["STUDIOLO_ENDS"] = str(int(time.time()) + 60 * int(minutes))
         os.environ.update(scratch_environment(os.environ.pop("STUDIOLO_SCRATCH", "/tmp")))
         enter(os.environ.pop("STUDIOLO_WORKDIR", ""))
         ports = os.environ.pop("STUDIOLO_PORTS", "")
@@ -56,9 +60,12 @@ def exchange(hub: str, secret: str) -> dict[str, str]:
         raise SessionError(
             f"the hub refused this session ({error.code}): it was stopped, or has begun already"
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         raise SessionError(f"the hub at {hub} can not be reached from this node ({error}): tell the support") from error
-    return {str(key): str(value) for key, value in answer["environment"].items()}
+    environment = answer.get("environment") if isinstance(answer, dict) else None
+    if not isinstance(environment, dict):
+        raise SessionError(f"something else than the hub answers at {hub}: tell the support")
+    return {str(key): str(value) for key, value in environment.items()}
 
 
 def post(url: str, body: dict[str, Any], token: str = "") -> Any:
@@ -151,7 +158,7 @@ def report(port: int) -> None:
     url = f"{os.environ['JUPYTERHUB_API_URL']}/studiolo/listening"
     try:
         post(url, {"port": port}, os.environ["JUPYTERHUB_API_TOKEN"]).close()
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         print(
             f"studiolo: the hub did not take this session's port ({error}); it ends here", file=sys.stderr, flush=True
         )

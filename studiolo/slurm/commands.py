@@ -37,6 +37,7 @@ _SILENT = re.compile(
 
 
 LAUNCHER_TIMEOUT = 75
+_OVER = re.compile(r"Invalid job id|already completing or completed", re.IGNORECASE)
 _NOT_SLURM = re.compile(r"sudo:|studiolo-launch:|Sorry, user")
 
 
@@ -77,7 +78,11 @@ class CommandSlurm:
 
     async def cancel(self, person: str, jobs: Iterable[int]) -> None:
         """Cancel jobs of ``person``; one that is over already is no error."""
-        await self._launch(person, "cancel", json.dumps({"jobs": list(jobs)}), "cancel the job")
+        try:
+            await self._launch(person, "cancel", json.dumps({"jobs": list(jobs)}), "cancel the job")
+        except SlurmRefused as refused:
+            if not _OVER.search(refused.words):
+                raise
 
     async def queue(self, jobs: Iterable[int]) -> dict[int, JobState]:
         """Ask once for all ``jobs``; those that slurmctld no longer holds are missing in the answer."""

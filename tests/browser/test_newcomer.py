@@ -11,12 +11,16 @@ import pytest
 from hubclient import Hub, until
 from playwright.sync_api import Page, expect
 
-CELL = "import studiolo; s = studiolo.session(); print('HAVE', s.partition, s.cpus, s.gpus, s.shards)"
-# Each with a person of their own: what somebody left open in JupyterLab is there again next time.
+CELL = "import studiolo\nstudiolo.session()"
 SESSIONS = [
-    ("Learn", 0, "HAVE cpu 2 0 0", "cpu=2"),
-    ("Explore: a quarter GPU", 1, "HAVE gpu 2 1 1", "gres/shard=1"),
-    ("One GPU", 2, "HAVE gpu 8 1 0", "gres/gpu=1"),
+    ("Learn", 0, "partition='cpu', account='playground', cpus=2, memory=4096, gpus=0, shards=0", "cpu=2"),
+    (
+        "Explore: a quarter GPU",
+        1,
+        "partition='gpu', account='playground', cpus=2, memory=8192, gpus=1, shards=1",
+        "gres/shard=1",
+    ),
+    ("One GPU", 2, "partition='gpu', account='playground', cpus=8, memory=65536, gpus=1, shards=0", "gres/gpu=1"),
 ]
 VISITOR, NEWCOMER = 3, 5
 
@@ -57,12 +61,13 @@ def test_two_clicks_and_a_cell_runs_on_the_node(
 ) -> None:
     name = log_in(page, access, number)
     leftovers.append(name)
-    picture(page, "start", title)
     page.get_by_role("radio", name=title, exact=True).check()
+    picture(page, "start", title)
     page.get_by_role("button", name="Start").click()
 
     page.wait_for_url("**/user/*/lab**")
     job = hub.job(name)
+    page.goto(f"{access['url']}user/{name}/lab?reset")  # whatever an earlier run left open
     expect(page.locator("#jupyterlab-splash")).to_have_count(0)
     page.locator(".jp-LauncherCard[data-category=Notebook]").first.click()
     expect(page.get_by_role("button", name="Python 3 (ipykernel) | Idle")).to_be_visible()
@@ -70,6 +75,7 @@ def test_two_clicks_and_a_cell_runs_on_the_node(
     page.keyboard.type(CELL)
     page.keyboard.press("Shift+Enter")
     expect(page.locator(".jp-OutputArea-output").first).to_contain_text(expected)
+    expect(page.locator(".jp-OutputArea-output").first).not_to_contain_text("ends=None")
     picture(page, "notebook", title)
 
     page.goto(f"{access['url']}hub/home")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import selectors
 import shutil
@@ -20,17 +21,17 @@ from studiolo.site import Site, parse
 Value = TypeVar("Value")
 
 # No deadline: these tests assert what happens, never how fast. The same examples each time, so that a red run can be
-# repeated as it was; fixtures used with @given here are frozen values or make their own folder.
-settings.register_profile(
-    "studiolo",
-    deadline=None,
-    derandomize=True,
-    database=None,
-    max_examples=60,
-    phases=[Phase.explicit, Phase.generate, Phase.shrink],  # not Phase.explain, which takes a minute
-    suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
-)
-settings.load_profile("studiolo")
+# repeated as it was; fixtures used with @given here are frozen values or make their own folder. More examples, and
+# other ones each time: STUDIOLO_HYPOTHESIS=thorough.
+COMMON: dict[str, Any] = {
+    "deadline": None,
+    "database": None,
+    "phases": [Phase.explicit, Phase.generate, Phase.shrink],  # not Phase.explain, which takes a minute
+    "suppress_health_check": [HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
+}
+settings.register_profile("quick", max_examples=40, derandomize=True, **COMMON)
+settings.register_profile("thorough", max_examples=2000, **COMMON)
+settings.load_profile(os.environ.get("STUDIOLO_HYPOTHESIS", "quick"))
 
 
 # --- The site --------------------------------------------------------------------------------------------------------

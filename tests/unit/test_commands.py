@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from studiolo.errors import LauncherFailed, SlurmError, SlurmRefused, SlurmUnavailable
 from studiolo.site import Cluster
-from studiolo.slurm import commands
+from studiolo.slurm import commands, launcher
 from studiolo.slurm.commands import CommandSlurm, launcher_argv
 from studiolo.slurm.parse import ACCOUNTING_FORMAT, QUEUE_FORMAT
 from studiolo.slurm.states import JobState
@@ -225,6 +225,34 @@ def test_a_warning_of_sudo_before_slurms_words_does_not_hide_them(
     # a cancellation that Slurm did not answer would not be tried again.
     programs.add("sudo", err=f"sudo: unable to resolve host hub: Name or service not known\n{words}\n", status=1)
     assert words in failure(kind, slurm.cancel("ada", [1])).words
+
+
+def test_a_launcher_that_got_no_answer_from_slurm_in_time_is_no_answer(
+    slurm: CommandSlurm, programs: FakePrograms
+) -> None:
+    programs.add("sudo", err="studiolo-launch: Slurm did not answer within 25 seconds\n", status=75)
+    for ask in (lambda: slurm.submit("ada", SCRIPT, ENVIRONMENT), lambda: slurm.cancel("ada", [1])):
+        assert "within 25 seconds" in failure(SlurmUnavailable, ask()).words
+
+
+def test_the_launcher_gives_up_before_the_hub_does(cluster: Cluster) -> None:
+    assert CommandSlurm(cluster).timeout > launcher.SECONDS
+
+
+@pytest.mark.parametrize("words", ["Invalid job id specified", "Job/step already completing or completed"])
+def test_cancelling_a_job_that_is_over_already_is_no_error(
+    slurm: CommandSlurm, programs: FakePrograms, words: str
+) -> None:
+    programs.add("sudo", err=f"scancel: error: Kill job error on job id 1: {words}\n", status=1)
+    asyncio.run(slurm.cancel("ada", [1]))
+
+
+def test_the_log_to_be_made_is_named_on_standard_input_only(slurm: CommandSlurm, programs: FakePrograms) -> None:
+    programs.add("sudo", out="4711\n")
+    asyncio.run(slurm.submit("ada", SCRIPT, ENVIRONMENT, "/logs/s.log"))
+    (call,) = programs.called("sudo")
+    assert json.loads(call.stdin) == {"script": SCRIPT, "environment": ENVIRONMENT, "log": "/logs/s.log"}
+    assert not any("/logs" in word for word in call.argv)
 
 
 @pytest.mark.parametrize("answer", ["", "queued\n", "Submitted\n", "12a\n"])

@@ -165,7 +165,7 @@ def assert_told(error: RequestError, assert_harmless: Callable[[str], None]) -> 
     assert str(error).count("\n") == len(error.faults)
 
 
-@settings(max_examples=300)
+@settings(max_examples=5 * settings.default.max_examples)
 @given(raw=options())
 def test_any_options_become_a_request_within_the_limits_or_are_refused_with_every_fault(
     site: Site, assert_harmless: Callable[[str], None], raw: dict[str, object]
@@ -227,7 +227,6 @@ def test_good_values_are_refused_only_for_not_fitting_one_another(site: Site, ra
             ), fault
 
 
-@settings(max_examples=30)
 @given(raw=options(), field=st.sampled_from(FIELDS), value=JSON)
 def test_the_same_options_are_answered_the_same_twice_and_stay_as_they_were(
     site: Site, raw: dict[str, object], field: str, value: object

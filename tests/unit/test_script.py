@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from studiolo.errors import RequestError
@@ -136,7 +136,6 @@ def test_the_folder_asked_for_changes_no_letter_of_the_script(site: Site, data: 
     assert script == session_script(dataclasses.replace(request, workdir=None), site)
 
 
-@settings(max_examples=25)
 @given(data=st.data())
 def test_bash_accepts_every_script(site: Site, data: st.DataObject) -> None:
     bash_accepts(session_script(data.draw(requests(site)), site))
@@ -226,7 +225,6 @@ def test_the_command_is_quoted_word_by_word(site: Site, command: list[str]) -> N
     assert shlex.split(script.partition("\nexec ")[2]) == command
 
 
-@settings(max_examples=25)
 @given(
     values=st.dictionaries(
         st.from_regex(r"X_[A-Z0-9_]{1,8}", fullmatch=True),

@@ -392,24 +392,35 @@ def test_a_file_in_place_of_a_folder_is_a_sentence(home: Path) -> None:
 # --- What it is ------------------------------------------------------------------------------------------------------
 
 
-def test_the_secret_is_taken_out_of_the_environment_before_anything_else_starts(hub: Hub, tmp_path: Path) -> None:
-    hub.body = json.dumps(
-        {
-            "environment": {
-                "STUDIOLO_PORTS": "1-2",
-                "STUDIOLO_SCRATCH": str(tmp_path),
-                "STUDIOLO_WORKDIR": "",
-                "GIVEN": "1",
-            }
-        }
-    ).encode()
+def environment_of_a_server(hub: Hub, tmp_path: Path, **given: str) -> dict[str, str]:
+    """What the server finds in its environment after the exchange, at 1000 seconds since 1970."""
+    also = {
+        "STUDIOLO_PORTS": "1-2",
+        "STUDIOLO_SCRATCH": str(tmp_path),
+        "STUDIOLO_WORKDIR": "",
+        "STUDIOLO_MINUTES": "90",
+    }
+    hub.body = json.dumps({"environment": also | given}).encode()
     code = (
-        "import os; singleuser.serve = lambda ports: print(ports, sorted(k for k in os.environ if k.startswith(('STUDIOLO', 'GIVEN'))))"
-        "; singleuser.main()"
+        "import json, os, time; time.time = lambda: 1000.5; "
+        "singleuser.serve = lambda ports: print(json.dumps({**os.environ, 'ports': ports})); singleuser.main()"
     )
-    environment = {"HOME": str(tmp_path), "STUDIOLO_HUB": hub.url, "STUDIOLO_BOOTSTRAP": SECRET}
-    done = run_python(code, environment)
-    assert done.stdout == "1-2 ['GIVEN']\n", done.stderr
+    done = run_python(code, {"HOME": str(tmp_path), "STUDIOLO_HUB": hub.url, "STUDIOLO_BOOTSTRAP": SECRET})
+    assert done.stderr == ""
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
+
+
+def test_the_secret_is_taken_out_of_the_environment_before_anything_else_starts(hub: Hub, tmp_path: Path) -> None:
+    found = environment_of_a_server(hub, tmp_path, JUPYTERHUB_API_TOKEN="t")
+    assert found["JUPYTERHUB_API_TOKEN"] == "t"
+    assert found["ports"] == "1-2"
+    assert SECRET not in "".join(found.values())
+    assert {key for key in found if key.startswith("STUDIOLO")} <= {"STUDIOLO_ENDS"}
+
+
+def test_a_session_knows_when_its_walltime_ends(hub: Hub, tmp_path: Path) -> None:
+    assert environment_of_a_server(hub, tmp_path)["STUDIOLO_ENDS"] == str(1000 + 90 * 60)
 
 
 def test_the_node_imports_neither_the_hub_nor_batchspawner_before_the_exchange() -> None:

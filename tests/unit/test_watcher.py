@@ -412,17 +412,19 @@ def test_while_accounting_does_not_answer_a_missing_job_keeps_its_state(virtuall
         watcher.follow(1)
         await until(0.5)
         slurm.in_queue = {}
-        await until(24 * 3600)
+        await until(3600)
         assert watcher.state(1) == running(1)
         slurm.accounting_fails = None
         slurm.in_accounting = {1: over(1, "NODE_FAIL")}
-        await until(25 * 3600)
+        await until(3600 + PACE.silent + PACE.waiting)
         assert watcher.state(1) == over(1, "NODE_FAIL")
 
     virtually(follow())
 
 
-def test_while_accounting_does_not_answer_the_other_jobs_are_still_followed(virtually: Virtually, slurm: Slurm) -> None:
+def test_while_accounting_does_not_answer_the_other_jobs_are_followed_at_their_pace(
+    virtually: Virtually, slurm: Slurm
+) -> None:
     # What the queue has just said of the others is true, whatever accounting does.
     async def follow() -> None:
         slurm.in_queue = {1: pending(1)}
@@ -430,10 +432,12 @@ def test_while_accounting_does_not_answer_the_other_jobs_are_still_followed(virt
         watcher = QueueWatcher(slurm, PACE)
         watcher.follow(1)
         watcher.follow(99)
-        await until(0.5)
+        await until(1000)
         slurm.in_queue = {1: running(1)}
-        await until(3600)
+        await until(1000 + PACE.waiting + 1)
         assert watcher.state(1) == running(1)
+        assert watcher.state(99) is None
+        assert len(slurm.looked_up) < 12
 
     virtually(follow())
 

@@ -28,9 +28,12 @@ def hub(access: Mapping[str, Any], box: Any) -> Hub:
     return Hub(access["url"], access["hub_api_token"], box.state, box.slurm_conf)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Chromium, without a sandbox of its own where tests run as root."""
+    """Chromium, without a sandbox of its own where tests run as root.
+
+    Not for the whole run: while Playwright is there, no other test can run an event loop of its own.
+    """
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
         yield chromium

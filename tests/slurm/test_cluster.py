@@ -80,7 +80,8 @@ class Cluster:
         def ask() -> str:
             done = self.run("sacct", "-n", "-P", "-X", "-j", job, "-o", f"End,{field}")
             end, _, value = done.stdout.strip().partition("|")
-            return value if end not in {"", "Unknown"} else ""
+            # A record grows: its end and its QoS reach the database one after the other.
+            return value if end not in {"", "Unknown"} and "Unknown" not in value else ""
 
         until(lambda: bool(ask()), f"job {job} in accounting")
         return ask()

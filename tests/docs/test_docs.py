@@ -1,0 +1,67 @@
+"""The documents tell the truth: what is generated is current, what is linked exists, what is named can be run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from studiolo import cli
+from studiolo.request import FIELDS
+from studiolo.site import MANY, SINGLE, parse
+from studiolo.site_example import example, reference
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*CHECKOUT.glob("*.md"), *(CHECKOUT / "docs").rglob("*.md")])
+
+
+def test_the_example_site_file_is_the_one_that_the_schema_gives() -> None:
+    # python -m studiolo.site_example toml > site.example.toml
+    assert (CHECKOUT / "site.example.toml").read_text(encoding="utf-8") == example()
+
+
+def test_the_example_site_file_passes_its_own_check() -> None:
+    assert parse(example()).partitions
+
+
+def test_every_key_of_the_site_file_has_a_heading() -> None:
+    text = reference()
+    for name, kind in {**SINGLE, **MANY}.items():
+        for key in kind.model_fields:
+            assert f"\n### {name}.{key}\n" in text
+
+
+def test_the_site_file_of_the_guide_for_centres_is_good() -> None:
+    guide = (CHECKOUT / "docs/howto/own-centre.md").read_text(encoding="utf-8")
+    (site,) = re.findall(r"```toml\n(.*?)```", guide, re.DOTALL)
+    assert parse(site).profiles
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
+def test_links_and_pictures_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text(encoding="utf-8")):
+        if "://" not in target and not target.endswith("reference/site-file.md"):
+            assert (page.parent / target).exists(), target
+
+
+def test_every_command_of_the_makefile_is_explained() -> None:
+    makefile = (CHECKOUT / "Makefile").read_text(encoding="utf-8")
+    page = (CHECKOUT / "docs/reference/commands.md").read_text(encoding="utf-8")
+    (words,) = re.findall(r"^(up down .*):$", makefile, re.MULTILINE)
+    for word in words.split():
+        assert f"`make {word}`" in page
+
+
+def test_every_subcommand_of_studiolo_and_every_field_of_a_request_is_explained(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    page = (CHECKOUT / "docs/reference/commands.md").read_text(encoding="utf-8")
+    with pytest.raises(SystemExit):
+        cli.main(["--help"])
+    commands = re.findall(r"^    (\w+) ", capsys.readouterr().out, re.MULTILINE)
+    assert commands
+    for command in commands:
+        assert f"`studiolo {command}" in page
+    for field in FIELDS:
+        assert f"`{field}`" in page

@@ -285,13 +285,18 @@ def test_a_job_survives_a_restart_of_its_node_daemon(cluster: Cluster) -> None:
 def test_status_counts_what_is_free(cluster: Cluster) -> None:
     job = cluster.submit("ada", "sleep 30", "-p", "gpu", "-w", "gpu2", "--gres=gpu:1", "--mem=100")
     cluster.wait_for(job, "RUNNING")
+
+    def gpus_of_gpu2() -> tuple[int, int]:
+        gpu2 = next(n for n in boxes.status(cluster.instance).nodes if n.name == "gpu2")
+        return gpu2.gpus, gpu2.gpus_free
+
+    # slurmctld tells of the job first, and of what is free on the node a moment later.
+    until(lambda: gpus_of_gpu2() == (4, 3), "the GPU to count as taken")
     status = boxes.status(cluster.instance)
-    gpu2 = next(n for n in status.nodes if n.name == "gpu2")
     cluster.run("scancel", job)
     assert status.controller
     assert status.jobs_running >= 1
     assert {d.state for d in status.daemons} == {"RUNNING"}
-    assert (gpu2.gpus, gpu2.gpus_free) == (4, 3)
 
 
 def test_up_on_a_running_cluster_changes_nothing(cluster: Cluster) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -38,6 +39,7 @@ _SILENT = re.compile(
 
 LAUNCHER_TIMEOUT = 75
 _OVER = re.compile(r"Invalid job id|already completing or completed", re.IGNORECASE)
+REAP_SECONDS = 1.0
 _NOT_SLURM = re.compile(r"sudo:|studiolo-launch:|Sorry, user")
 
 
@@ -163,7 +165,9 @@ class CommandSlurm:
         finally:
             if process.returncode is None:
                 process.kill()
-                # What sudo has started may live on and hold the pipes open; nobody waits for that.
+                # Python waits for the pipes to close as well, and what sudo has started may live on and hold them open.
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(process.wait(), REAP_SECONDS)
+                # Not before: close() polls the process, and so takes its status away from asyncio's own watcher of children.
                 process._transport.close()  # type: ignore[attr-defined]
-                await process.wait()
         return _Answer(process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace"))

@@ -40,7 +40,7 @@ class Engine:
         self.sweep_logs()
 
     def sweep_logs(self) -> None:
-        """Remove old logs of failed starts."""
+        """Remove old logs of failed starts: when the hub begins, and whenever another one is kept."""
         if self.site.paths.logs:
             try:
                 sessionlog.sweep(self.site.paths.logs, time.time())

@@ -253,7 +253,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
 
     def _ended(self, state: JobState) -> SessionFailed:
         words = ended_words(state)
-        self._keep_log = True
+        self._preserve_log()
         self.log.error("%s: job %d ended as %s before its server answered", self._log_name, state.job, state.state)
         what = f"{words.what} Slurm's word for it is {state.state} (job {state.job}{f' on {state.node}' if state.node else ''})."
         return SessionFailed(
@@ -261,7 +261,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         )
 
     def _silent(self, job: int, state: JobState | None) -> SessionFailed:
-        self._keep_log = True
+        self._preserve_log()
         limit = minutes_words(self.engine.site.hub.listen_limit)
         where = f" on {state.node}" if state and state.node else ""
         return SessionFailed(
@@ -271,6 +271,11 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
             log=self.log_tail(),
             support=self.engine.site.support,
         )
+
+    def _preserve_log(self) -> None:
+        """Keep this start's log for whoever has to explain the failure; old ones make room."""
+        self._keep_log = True
+        self.engine.sweep_logs()
 
     def log_path(self) -> str:
         """Where this session's log is, as the batch script names it; empty where the hub can not read it."""

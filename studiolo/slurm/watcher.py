@@ -150,6 +150,7 @@ class QueueWatcher:
                 self.trouble = error
                 log.warning("%s (time %d in a row; every session keeps its last known state)", error, failures)
             except Exception:
+                # A bug in here must not leave everybody waiting for ever: it is told, and the asking goes on.
                 failures += 1
                 log.exception("the watcher stumbled; it goes on, and every session keeps its last known state")
             waiting = any(w.waiting and not (w.state and w.state.is_over) for w in self._jobs.values())

@@ -33,7 +33,7 @@ class Engine:
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        self.slurm = {name: CommandSlurm(cluster) for name, cluster in site.clusters.items()}
+        self.slurm = {name: CommandSlurm(cluster, site.mark) for name, cluster in site.clusters.items()}
         self.watchers = {name: QueueWatcher(client) for name, client in self.slurm.items()}
         self._awaited: dict[str, StudioloSpawner] = {}
         self._cancelling: set[asyncio.Task[None]] = set()

@@ -48,7 +48,8 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
     site_file = Unicode(help="Path of the site file.", config=True)
 
     cluster = Unicode(help="The cluster that the job runs on.")
-    session_id = Unicode(help="Random name of this start, in the job's comment and the log's file name; no secret.")
+    session_id = Unicode(help="Random name of this start, in the job's comment; no secret.")
+    log_id = Unicode(help="Random name of this start's log: nobody else may know it before the log is there.")
     node = Unicode(help="The node that the session runs on, once it does.")
     secret_digest = Unicode(help="Digest of the one-time secret that the job brings.")
 
@@ -126,6 +127,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         self.cluster = self.request.cluster
         self.ip = self.engine.site.clusters[self.cluster].listen
         self.session_id = secrets.token_hex(8)
+        self.log_id = secrets.token_hex(16)
         self._listening = asyncio.get_running_loop().create_future()
         secret = secrets.token_urlsafe(32)
         self.secret_digest = digest(secret)
@@ -152,9 +154,9 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
     async def _submit(self, request: Request, secret: str) -> int:
         """Submit and write the job's number to the database, in one piece: nothing may come between."""
         site = self.engine.site
-        script = render(request, site, session_job(site, request, self.session_id))
+        script = render(request, site, session_job(site, request, self.session_id, self.log_id))
         environment = {"STUDIOLO_HUB": self.hub_url(), "STUDIOLO_BOOTSTRAP": secret}
-        job = await self.engine.slurm[request.cluster].submit(self.user.name, script, environment, self.log_path())
+        job = await self.engine.slurm[request.cluster].submit(self.user.name, script, environment)
         self.job_id = str(job)
         self._save()
         self.engine.watchers[request.cluster].follow(job)
@@ -280,7 +282,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
     def log_path(self) -> str:
         """Where this session's log is, as the batch script names it; empty where the hub can not read it."""
         site = self.engine.site
-        return session_log(site, self.session_id) if site.paths.logs and self.session_id else ""
+        return session_log(site, self.session_id, self.log_id) if site.paths.logs and self.log_id else ""
 
     def log_tail(self) -> list[str]:
         """The last lines of the session's log; where the hub can not read it, where its owner finds it."""
@@ -362,7 +364,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         """What a restarted hub needs to find the job again."""
         state: dict[str, Any] = super().get_state()
         if self.job_id:
-            state |= {"cluster": self.cluster, "session_id": self.session_id, "node": self.node}
+            state |= {"cluster": self.cluster, "session_id": self.session_id, "log_id": self.log_id, "node": self.node}
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -370,6 +372,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         super().load_state(state)
         self.cluster = state.get("cluster", "")
         self.session_id = state.get("session_id", "")
+        self.log_id = state.get("log_id", "")
         self.node = state.get("node", "")
         if self.cluster not in self.engine.site.clusters:
             self.job_id = ""
@@ -380,7 +383,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
             self.engine.watchers[self.cluster].forget(self.job)
         log = "" if self._keep_log else self.log_path()
         super().clear_state()
-        self.cluster = self.session_id = self.secret_digest = self.node = ""
+        self.cluster = self.session_id = self.log_id = self.secret_digest = self.node = ""
         self._listening = self._submission = None
         if log:
             sessionlog.remove(log)

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from hub_config.configure import configure
+from hub_config.serving import begin_when_serving
 from studiolo.errors import SiteError
 from studiolo.site import load
 
@@ -17,6 +18,7 @@ try:
     configure(c, site, site_file)
 except SiteError as error:
     sys.exit(str(error))
+begin_when_serving(site_file)
 
 if site.paths.extra_config:
     for extra in sorted(Path(site.paths.extra_config).glob("*.py")):

@@ -5,12 +5,17 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
+import os
 import time
+from collections.abc import Callable, Coroutine, Iterable
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from spawners import sessionlog
-from studiolo.errors import SlurmError, SlurmUnavailable
+from spawners.adoption import CutOffStarts
+from spawners.orphans import OrphanSweeper
+from spawners.turnstile import Turnstile
+from studiolo.errors import SlurmUnavailable
 from studiolo.site import Site, load
 from studiolo.slurm.commands import CommandSlurm
 from studiolo.slurm.watcher import QueueWatcher
@@ -21,6 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["Engine", "digest", "engine_for"]
 
 log = logging.getLogger(__name__)
+
+# Each submission is a process or three for some tens of milliseconds: more at once than this only slows all of them.
+SUBMISSIONS_AT_ONCE = 4 + 2 * (os.cpu_count() or 1)
 
 
 def digest(secret: str) -> str:
@@ -35,9 +43,24 @@ class Engine:
         self.site = site
         self.slurm = {name: CommandSlurm(cluster) for name, cluster in site.clusters.items()}
         self.watchers = {name: QueueWatcher(client) for name, client in self.slurm.items()}
+        self.door = Turnstile(SUBMISSIONS_AT_ONCE)
+        self.cut_off = CutOffStarts()
+        self._sweepers: dict[str, OrphanSweeper] = {}
+        self._tasks: set[asyncio.Task[object]] = set()
         self._awaited: dict[str, StudioloSpawner] = {}
-        self._cancelling: set[asyncio.Task[None]] = set()
         self.sweep_logs()
+
+    def begin(self, known: Callable[[], Iterable[str]]) -> None:
+        """Begin to look for orphaned jobs; ``known`` tells the names of the sessions that live. Needs the event loop."""
+        for name, client in self.slurm.items():
+            self._sweepers[name] = OrphanSweeper(client, known)
+            self.keep(self._sweepers[name].run())
+
+    def keep(self, work: Coroutine[object, object, object]) -> None:
+        """Run something beside everything else, and hold on to it: asyncio itself forgets tasks that nobody names."""
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def sweep_logs(self) -> None:
         """Remove old logs of failed starts: when the hub begins, and whenever another one is kept."""
@@ -60,33 +83,17 @@ class Engine:
         self._awaited.pop(secret_digest, None)
 
     async def cancel(self, cluster: str, person: str, job: int) -> None:
-        """Cancel a job. Where Slurm does not answer now, go on trying in the background, so that no orphan stays."""
+        """Cancel a job. Where Slurm does not answer now, it becomes an orphan, which is cancelled once Slurm does."""
         try:
             await self.slurm[cluster].cancel(person, [job])
         except SlurmUnavailable as error:
             log.warning("%s; job %d will be cancelled as soon as Slurm answers", error, job)
-            self.cancel_soon(cluster, person, job)
+            self.look_for_orphans(cluster)
 
-    def cancel_soon(self, cluster: str, person: str, job: int) -> None:
-        """Cancel a job in the background, trying until Slurm answers."""
-        task = asyncio.get_running_loop().create_task(self._cancel_later(cluster, person, job))
-        self._cancelling.add(task)
-        task.add_done_callback(self._cancelling.discard)
-
-    async def _cancel_later(self, cluster: str, person: str, job: int) -> None:
-        pause = 1.0
-        while True:
-            await asyncio.sleep(pause)
-            try:
-                await self.slurm[cluster].cancel(person, [job])
-            except SlurmUnavailable:
-                pause = min(pause * 2, 60.0)
-            except SlurmError as error:
-                log.error("job %d of %s can not be cancelled: %s", job, person, error)
-                return
-            else:
-                log.info("job %d of %s is cancelled", job, person)
-                return
+    def look_for_orphans(self, cluster: str) -> None:
+        """Something was cut off: see to it, as soon as Slurm answers, that no job is left behind."""
+        if sweeper := self._sweepers.get(cluster):
+            sweeper.soon()
 
 
 @lru_cache(maxsize=1)

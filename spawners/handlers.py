@@ -14,7 +14,7 @@ from jupyterhub.apihandlers import APIHandler
 from jupyterhub.apihandlers.users import UserServerAPIHandler
 from tornado import web
 
-from spawners.engine import engine_for
+from spawners.engine import digest, engine_for
 from spawners.failure import RequestRefused
 from spawners.server import StudioloSpawner
 from studiolo.errors import RequestError, shown
@@ -48,38 +48,55 @@ class BootstrapHandler(_SessionHandler):
     """
 
     def post(self) -> None:
-        """Answer ``{"secret": …}`` with ``{"environment": {…}}``, once; 403 for any secret not awaited."""
+        """Answer ``{"secret": …}`` with ``{"environment": {…}}``, once; 403 for any secret not awaited.
+
+        503 where the hub has just begun and will await it in a moment: ask again.
+        """
         secret = self.body("secret")["secret"]
         if not isinstance(secret, str):
             raise web.HTTPError(400, "secret must be a string")
-        spawner = self._spawner(secret)
+        engine = engine_for(self.settings[SITE_SETTING])
+        if engine.cut_off.awaits(digest(secret)):
+            raise web.HTTPError(503, "the hub has just begun; ask again in a moment")
+        spawner = engine.redeem(secret)
         if spawner is None:
             raise web.HTTPError(403, "this secret is not awaited: the session was stopped, or has begun already")
         self.set_header("Cache-Control", "no-store")
         self.finish(json.dumps({"environment": spawner.session_environment()}))
-
-    def _spawner(self, secret: str) -> StudioloSpawner | None:
-        return engine_for(self.settings[SITE_SETTING]).redeem(secret)
 
 
 class ListeningHandler(_SessionHandler):
     """A session's server reports the port that it listens on: of the caller's own pending server, once, nothing else."""
 
     @web.authenticated
-    def post(self) -> None:
-        """Take ``{"port": number}``; 400 for any other body, 404 where no start of this caller waits for one."""
+    async def post(self) -> None:
+        """Take ``{"port": number}``; 400 for any other body, 404 where no start of this caller waits for one.
+
+        The answer 204 means that the hub has it in its database. A server that has not heard it asks again, and hears it
+        again: the hub may have ended between the two.
+        """
         port = self.body("port")["port"]
         if type(port) is not int or not MIN_PORT <= port <= 65535:
             raise web.HTTPError(400, f"port must be a whole number from {MIN_PORT} to 65535")
-        spawner = self._own_spawner()
-        if spawner is None or not spawner.cluster:
-            raise web.HTTPError(404, "no start of yours waits for a port")
-        if port not in spawner.ports:
-            raise web.HTTPError(400, f"port must lie from {spawner.ports[0]} to {spawner.ports[-1]} on this cluster")
-        if not spawner.listening(port):
-            raise web.HTTPError(404, "no start of yours waits for a port")
+        if not self._recorded(port):
+            spawner = self._own_spawner()
+            if spawner is None or not spawner.cluster:
+                raise web.HTTPError(404, "no start of yours waits for a port")
+            if port not in spawner.ports:
+                raise web.HTTPError(
+                    400, f"port must lie from {spawner.ports[0]} to {spawner.ports[-1]} on this cluster"
+                )
+            if not await spawner.listening(port):
+                raise web.HTTPError(404, "no start of yours waits for a port")
         self.set_status(204)
         self.finish()
+
+    def _recorded(self, port: int) -> bool:
+        """Whether one of the caller's servers has reported this very port before."""
+        return any(
+            isinstance(spawner, StudioloSpawner) and spawner.served_port == port
+            for spawner in getattr(self.current_user, "spawners", {}).values()
+        )
 
     def _own_spawner(self) -> StudioloSpawner | None:
         """The one spawner of the caller whose token this is."""

@@ -7,10 +7,14 @@ runs, a job that dies before its server answers is waited for until the time-out
 
 The way of a start::
 
-    options ──gate──> Request ──script──> sbatch (as the person) ──> job number, committed at once
+    options ──gate──> Request ──script──> sbatch (as the person) ──> job number
         job ──one-time secret──> hub: environment with the API token   (spawners/handlers.py)
         job ──API token, port──> hub: it listens
     watcher ──state, node──> here ──> address of the server
+
+What a restarted hub needs is in the database before each step that can not be taken back: the session's name before the
+submission, the job's number after it, the node once the server listens. So a start that a hub's end has cut off is taken
+up again by the next hub process (spawners/adoption.py), whatever it had come to.
 """
 
 from __future__ import annotations
@@ -22,24 +26,31 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import batchspawner
+from jupyterhub import orm
+from jupyterhub.utils import url_escape_path, url_path_join
 from sqlalchemy.orm import object_session
 from tornado import web
-from traitlets import Unicode, default
+from traitlets import Dict, Integer, Unicode, default
 
 from spawners import form, sessionlog
+from spawners.adoption import CutOff, begin_again
 from spawners.engine import Engine, digest, engine_for
 from spawners.failure import RequestRefused, SessionFailed
-from studiolo.errors import LauncherFailed, RequestError, SlurmError, SlurmRefused
+from studiolo.errors import LauncherFailed, RequestError, SlurmError, SlurmRefused, SlurmUnavailable
 from studiolo.request import Request, check
 from studiolo.script import render
 from studiolo.session_job import session_job, session_log
-from studiolo.slurm.states import JobState, ended_words, pending_words
+from studiolo.slurm.states import JobState, Words, ended_words, pending_words
 from studiolo.units import minutes_words
 
 __all__ = ["StudioloSpawner"]
 
 STOP_SECONDS = 60
 FIRST_ANSWER_SECONDS = 5  # JupyterHub gives all sessions together 10 s when it starts
+SUBMISSION_SECONDS = 30  # the launcher's own limit is shorter: beyond it, nobody is submitting any more
+SEARCH_PAUSE_SECONDS = 2
+NEWS_SECONDS = 2
+BEGIN_AGAIN_SECONDS = 900  # lifetime of the token with which the hub asks itself to go on with a start
 
 
 class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # batchspawner has no types
@@ -48,13 +59,19 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
     site_file = Unicode(help="Path of the site file.", config=True)
 
     cluster = Unicode(help="The cluster that the job runs on.")
-    session_id = Unicode(help="Random name of this start, in the job's comment and the log's file name; no secret.")
-    node = Unicode(help="The node that the session runs on, once it does.")
+    session_id = Unicode(help="Random name of this start, in the job's comment; no secret.")
+    log_id = Unicode(help="Random name of its log, which nobody can know before the log is there.")
     secret_digest = Unicode(help="Digest of the one-time secret that the job brings.")
+    node = Unicode(help="The node that the session runs on, once its server listens.")
+    address = Unicode(help="How the hub reaches that node.")
+    served_port = Integer(help="The port that the server listens on there; 0 until it does.")
+    last_end = Dict(help="How the last session ended that was not stopped through the hub: job, state, node.")
 
     request: Request | None = None
     _listening: asyncio.Future[int] | None = None
+    _recorded: asyncio.Future[None] | None = None
     _submission: asyncio.Task[int] | None = None
+    _end: asyncio.Task[None] | None = None
     _form_data: Mapping[str, Any] | None = None
     _keep_log = False
 
@@ -118,48 +135,101 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
     # --- Start -------------------------------------------------------------------------------------------------------
 
     async def start(self) -> str:
-        """Submit the job and wait until its server listens; return the server's address."""
+        """Submit the job, or take up one that was cut off, and wait until its server listens; return the address."""
         if self.request is None:
             self.take_options(self.user_options)
         assert self.request is not None
         self._keep_log = False
-        self.cluster = self.request.cluster
-        self.ip = self.engine.site.clusters[self.cluster].listen
-        self.session_id = secrets.token_hex(8)
-        self._listening = asyncio.get_running_loop().create_future()
-        secret = secrets.token_urlsafe(32)
-        self.secret_digest = digest(secret)
-        self.engine.expect(self.secret_digest, self)
+        self.last_end = {}
+        listening = self._listening = asyncio.get_running_loop().create_future()
+        recorded = self._recorded = asyncio.get_running_loop().create_future()
+        cut_off = self.engine.cut_off.take(self.user.name, self.name)
         try:
-            self._submission = asyncio.ensure_future(self._submit(self.request, secret))
+            work = self._submit(self.request) if cut_off is None else self._take_up(self.request, cut_off)
+            self._submission = asyncio.ensure_future(work)
             try:
                 job = await asyncio.shield(self._submission)
+                state = await self._until_listening(job)
+                self.address = await self.engine.slurm[self.cluster].node_address(state.node)
             except SlurmError as error:
                 raise self._not_submitted(error) from error
-            state = await self._until_listening(job)
-            port = self._listening.result()
-            try:
-                address = await self.engine.slurm[self.cluster].node_address(state.node)
-            except SlurmError as error:
-                raise self._not_submitted(error) from error
+            self.node, self.served_port = state.node, listening.result()
+            self._save()
+        except BaseException:
+            recorded.cancel()
+            raise
         finally:
             self.engine.withdraw(self.secret_digest)
-        self.node = state.node
+        recorded.set_result(None)
         self.engine.watchers[self.cluster].settle(job)
-        self.log.info("%s listens: job %d on %s port %d", self._log_name, job, state.node, port)
-        return f"{'https' if self.internal_ssl else 'http'}://{_bracketed(address)}:{port}"
+        self.log.info("%s listens: job %d on %s port %d", self._log_name, job, self.node, self.served_port)
+        return self._url()
 
-    async def _submit(self, request: Request, secret: str) -> int:
-        """Submit and write the job's number to the database, in one piece: nothing may come between."""
+    def _url(self) -> str:
+        return f"{'https' if self.internal_ssl else 'http'}://{_bracketed(self.address)}:{self.served_port}"
+
+    async def get_url(self) -> str:
+        """The server's address, for a hub that finds it running: the last one may have ended before it knew."""
+        return self._url() if self.served_port else str(await super().get_url())
+
+    async def _submit(self, request: Request) -> int:
+        """Submit a new job. Its name is in the database before it is in the queue, its number as soon as there is one."""
         site = self.engine.site
-        script = render(request, site, session_job(site, request, self.session_id))
-        environment = {"STUDIOLO_HUB": self.hub_url(), "STUDIOLO_BOOTSTRAP": secret}
-        job = await self.engine.slurm[request.cluster].submit(self.user.name, script, environment, self.log_path())
-        self.job_id = str(job)
+        self.cluster = request.cluster
+        self.session_id, self.log_id = secrets.token_hex(8), secrets.token_hex(16)
+        self.job_id = ""
+        secret = secrets.token_urlsafe(32)
+        self.secret_digest = digest(secret)
         self._save()
-        self.engine.watchers[request.cluster].follow(job)
+        self._expect()
+        script = render(request, site, session_job(site, request, self.session_id, self.log_id))
+        environment = {"STUDIOLO_HUB": self.hub_url(), "STUDIOLO_BOOTSTRAP": secret}
+        async with self.engine.door.passing(self.session_id):
+            try:
+                job = await self.engine.slurm[self.cluster].submit(self.user.name, script, environment)
+            except SlurmUnavailable:
+                self.engine.look_for_orphans(self.cluster)  # Slurm may have taken it all the same
+                raise
+        self._follow(job)
         self.log.info("%s submitted as job %d on %s", self._log_name, job, request.partition)
         return job
+
+    async def _take_up(self, request: Request, cut_off: CutOff) -> int:
+        """Go on with a start of an earlier hub process: with its job, or, where none came of it, with a new one."""
+        self.load_state(dict(cut_off.state))
+        self._expect()
+        job = self.job or await self._search()
+        if job is None:
+            self.log.info("%s: the start that was cut off had not come to a job; submitting anew", self._log_name)
+            self.engine.withdraw(self.secret_digest)
+            return await self._submit(request)
+        self._follow(job)
+        self.log.info("%s goes on with job %d, which the last hub process submitted", self._log_name, job)
+        return job
+
+    async def _search(self) -> int | None:
+        """Find the job of a submission whose answer nobody has heard, by its comment; ``None`` where there is none."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + SUBMISSION_SECONDS
+        while True:
+            try:
+                found = await self.engine.slurm[self.cluster].tagged()
+                if jobs := [tagged.job for tagged in found if tagged.name == self.session_id]:
+                    return jobs[0]
+                if loop.time() > deadline:
+                    return None
+            except SlurmUnavailable as error:
+                self.log.warning("%s: %s", self._log_name, error)
+            await asyncio.sleep(SEARCH_PAUSE_SECONDS)
+
+    def _expect(self) -> None:
+        self.ip = self.engine.site.clusters[self.cluster].listen
+        self.engine.expect(self.secret_digest, self)
+
+    def _follow(self, job: int) -> None:
+        self.job_id = str(job)
+        self._save()
+        self.engine.watchers[self.cluster].follow(job)
 
     def _save(self) -> None:
         """Commit the state now. Not through Spawner.db, which JupyterHub means to remove."""
@@ -211,12 +281,17 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         first, last = self.engine.site.clusters[self.cluster].ports
         return range(first, last + 1)
 
-    def listening(self, port: int) -> bool:
-        """Take the port that this session's own server reports; once. False where none is awaited."""
-        if self._listening is None or self._listening.done() or not self.secret_digest:
+    async def listening(self, port: int) -> bool:
+        """Take the port that this session's own server reports; once. ``False`` where none is awaited.
+
+        Returns when it is in the database: a server that has heard this need not ask again, whatever the hub's fate.
+        """
+        listening, recorded = self._listening, self._recorded
+        if listening is None or recorded is None or listening.done() or not self.secret_digest:
             return False
-        self._listening.set_result(port)
-        return True
+        listening.set_result(port)
+        await asyncio.wait([recorded])
+        return not recorded.cancelled()
 
     def session_environment(self) -> dict[str, str]:
         """The environment of the session's server, handed to its job in exchange for the one-time secret."""
@@ -255,9 +330,8 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         words = ended_words(state)
         self._preserve_log()
         self.log.error("%s: job %d ended as %s before its server answered", self._log_name, state.job, state.state)
-        what = f"{words.what} Slurm's word for it is {state.state} (job {state.job}{f' on {state.node}' if state.node else ''})."
         return SessionFailed(
-            what, words.advice, reason=state.state.lower(), log=self.log_tail(), support=self.engine.site.support
+            f"{words.what} {_slurms_word(state)}", words.advice, reason=state.state.lower(), log=self.log_tail(), support=self.engine.site.support
         )
 
     def _silent(self, job: int, state: JobState | None) -> SessionFailed:
@@ -280,7 +354,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
     def log_path(self) -> str:
         """Where this session's log is, as the batch script names it; empty where the hub can not read it."""
         site = self.engine.site
-        return session_log(site, self.session_id) if site.paths.logs and self.session_id else ""
+        return session_log(site, self.session_id, self.log_id) if site.paths.logs and self.session_id else ""
 
     def log_tail(self) -> list[str]:
         """The last lines of the session's log; where the hub can not read it, where its owner finds it."""
@@ -294,26 +368,64 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
 
     # --- While it runs, and its end ----------------------------------------------------------------------------------
 
+    def start_polling(self) -> None:
+        """Learn of the session's end from the watcher, at once; JupyterHub would ask every server in turn."""
+        self.stop_polling()
+        self._end = asyncio.get_running_loop().create_task(self._notice_end())
+
+    def stop_polling(self) -> None:
+        """Care no longer."""
+        if self._end is not None:
+            self._end.cancel()
+            self._end = None
+
+    async def _notice_end(self) -> None:
+        if self.job is None:
+            return
+        async for state in self.engine.watchers[self.cluster].changes(self.job):
+            if state.is_over:
+                self.log.warning("%s: job %d ended as %s", self._log_name, state.job, state.state)
+                self._end = None  # what comes now ends with stop_polling(), which must not cut it off
+                await self.poll_and_notify()
+                return
+
     async def poll(self) -> int | None:
         """``None`` while the job is, or may be, alive; else an exit status. Asks nobody: the watcher knows."""
         if self._submission is not None and not self._submission.done():
             return None
+        if self.session_id and not self.served_port and self._listening is None and self._lay_aside():
+            return 1
         if self.job is None:
             return 0
-        if not self.node and self._listening is None:
-            # Left over by an earlier hub process before it listened: its secret died with that process.
-            self.log.warning(
-                "%s: job %s had not listened when the hub ended; cancelling it", self._log_name, self.job_id
-            )
-            self.engine.cancel_soon(self.cluster, self.user.name, self.job)
-            return 1
         watcher = self.engine.watchers[self.cluster]
         watcher.follow_quietly(self.job)
         # Only a restarted hub knows nothing yet, and it asks before it opens: a job gone meanwhile must not look alive.
         state = watcher.state(self.job) or await watcher.first_answer(self.job, FIRST_ANSWER_SECONDS)
         if state is None or not state.is_over:
             return None
+        self.last_end = {"job": state.job, "state": state.state, "node": state.node}
         return state.exit_code or (0 if state.state == "COMPLETED" else 1)
+
+    def _lay_aside(self) -> bool:
+        """Have a start that the last hub process left behind go on, once JupyterHub has tidied up after it."""
+        start = CutOff(self.user.name, self.name, self.get_state())
+        if not self.engine.cut_off.lay_aside(start):
+            return False
+        self.log.warning("%s was being started when the hub ended; it goes on in a moment", self._log_name)
+        self.engine.keep(self._begin_again(start))
+        return True
+
+    async def _begin_again(self, start: CutOff) -> None:
+        scope = f"servers!server={start.person}/{start.server_name}"
+        token = self.user.new_api_token(
+            note="Going on with a start after the hub's own", expires_in=BEGIN_AGAIN_SECONDS, scopes=[scope]
+        )
+        try:
+            taken_up = await begin_again(self.hub.api_url, token, start)
+        finally:
+            self._revoke(orm.APIToken.find(self._database, token))
+        if not taken_up and self.engine.cut_off.take(start.person, start.server_name):
+            self.engine.look_for_orphans(start.state["cluster"])
 
     async def stop(self, now: bool = False) -> None:
         """Cancel the job, pending or running, and wait until Slurm says it is over (not where ``now``)."""
@@ -340,50 +452,109 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         except asyncio.TimeoutError:
             self.log.warning("job %d is cancelled, but Slurm did not confirm its end within %d s", job, STOP_SECONDS)
 
+    def run_post_stop_hook(self) -> Any:
+        """Revoke every token of this server: JupyterHub forgets one that an earlier hub process made."""
+        note = f"Server at {self.server_base_url}"
+        for token in list(self.user.orm_user.api_tokens):
+            if token.note == note:
+                self._revoke(token)
+        return super().run_post_stop_hook()
+
+    # --- What is told meanwhile --------------------------------------------------------------------------------------
+
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
         """Tell the waiting person what happens, from the watcher: costs the scheduler nothing."""
-        if self._submission is not None and not self._submission.done():
-            yield {"progress": 5, "message": "Handing your request to the machine's scheduler."}
-            await asyncio.wait([self._submission])
-        if self.job is None:
-            return
-        yield {"progress": 10, "message": f"In the queue as job {self.job}."}
-        async for state in self.engine.watchers[self.cluster].changes(self.job):
-            if state.is_pending:
-                yield {"progress": 20, "message": pending_words(state.reason)}
-            elif state.is_over:
-                return
+        told: dict[str, Any] | None = None
+        while (news := self._news()) is not None:
+            if news != told:
+                told = news
+                yield news
+            if self.job is None:
+                await asyncio.sleep(NEWS_SECONDS / 4)
             else:
-                yield {"progress": 60, "message": f"Running on {state.node}: your notebook server is starting."}
+                await self.engine.watchers[self.cluster].change(self.job, NEWS_SECONDS)
+
+    def _news(self) -> dict[str, Any] | None:
+        """What there is to say at this moment; ``None`` once somebody else has the word."""
+        if self._submission is not None and not self._submission.done():
+            ahead = self.engine.door.ahead(self.session_id)
+            line = f" {ahead} before you." if ahead else ""
+            return {"progress": 5, "message": f"Handing your request to the machine's scheduler.{line}"}
+        if self.job is None:
+            return None
+        watcher = self.engine.watchers[self.cluster]
+        state = watcher.state(self.job)
+        if state is None or state.is_pending:
+            message = f"In the queue as job {self.job}." if state is None else pending_words(state.reason)
+            progress = 10 if state is None else 20
+        elif state.is_over:
+            return None
+        else:
+            message = f"Running on {state.node}: your notebook server is starting."
+            progress = 60
+        if watcher.trouble:
+            message = f"The machine's scheduler does not answer at the moment. Nothing is lost; it is asked again. {message}"
+        return {"progress": progress, "message": message}
+
+    def last_words(self) -> Words | None:
+        """What ended the last session, where it was not stopped through the hub: for whoever comes back to it."""
+        if not self.last_end:
+            return None
+        state = JobState(int(self.last_end["job"]), str(self.last_end["state"]), node=str(self.last_end["node"]))
+        words = ended_words(state)
+        return Words(f"{words.what} {_slurms_word(state)}", words.advice)
 
     # --- State -------------------------------------------------------------------------------------------------------
+
+    @property
+    def _database(self) -> Any:
+        return object_session(self.user.orm_user)
+
+    def _revoke(self, token: orm.APIToken | None) -> None:
+        if token is not None:
+            self._database.delete(token)
+            self._database.commit()
+
+    @property
+    def server_base_url(self) -> str:
+        """The path below which this server is, as JupyterHub writes it into the notes of its tokens."""
+        return str(url_path_join(self.user.base_url, url_escape_path(self.name), "/"))
 
     def get_state(self) -> dict[str, Any]:
         """What a restarted hub needs to find the job again."""
         state: dict[str, Any] = super().get_state()
-        if self.job_id:
-            state |= {"cluster": self.cluster, "session_id": self.session_id, "node": self.node}
+        if self.session_id:
+            state |= {key: getattr(self, key) for key in _RECORD}
+        if self.last_end:
+            state["last_end"] = dict(self.last_end)
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
         """Take up the job of an earlier hub process."""
         super().load_state(state)
-        self.cluster = state.get("cluster", "")
-        self.session_id = state.get("session_id", "")
-        self.node = state.get("node", "")
+        for key in _RECORD:
+            setattr(self, key, state.get(key, 0 if key == "served_port" else ""))
+        self.last_end = state.get("last_end", {})
         if self.cluster not in self.engine.site.clusters:
-            self.job_id = ""
+            self.job_id = self.session_id = ""
 
     def clear_state(self) -> None:
         """Forget the job; its log goes too, unless a failed start may still have to be explained from it."""
+        if self.engine.cut_off.holds(self.user.name, self.name):
+            return  # JupyterHub tidies up after the last hub process; this start goes on in a moment
         if self.job is not None:
             self.engine.watchers[self.cluster].forget(self.job)
+        self.engine.withdraw(self.secret_digest)
         log = "" if self._keep_log else self.log_path()
         super().clear_state()
-        self.cluster = self.session_id = self.secret_digest = self.node = ""
-        self._listening = self._submission = None
+        for key in _RECORD:
+            setattr(self, key, 0 if key == "served_port" else "")
+        self._listening = self._recorded = self._submission = None
         if log:
             sessionlog.remove(log)
+
+
+_RECORD = ("cluster", "session_id", "log_id", "secret_digest", "node", "address", "served_port")
 
 
 async def _next(changes: AsyncIterator[JobState]) -> JobState:
@@ -391,6 +562,11 @@ async def _next(changes: AsyncIterator[JobState]) -> JobState:
     async for state in changes:
         return state
     raise web.HTTPError(409, "this session was stopped")
+
+
+def _slurms_word(state: JobState) -> str:
+    where = f" on {state.node}" if state.node else ""
+    return f"Slurm's word for it is {state.state} (job {state.job}{where})."
 
 
 def _bracketed(address: str) -> str:

@@ -3,6 +3,9 @@
 Started by the batch script as ``python -I -m spawners.singleuser``. The port is bound once and kept (choosing one,
 closing it and binding it again, as stock does, loses it to a neighbour on a shared node), and reported from the event
 loop's first turn, when the server does listen.
+
+The hub may be away for a while: what can not be told or asked now is tried again for some minutes. A hub that came back
+and does not know this server's token awaits its secret again: then this program begins once more from the start.
 """
 
 from __future__ import annotations
@@ -21,11 +24,13 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 EXCHANGE_SECONDS = 30
+HUB_AWAY_SECONDS = 300  # a hub that is away longer is not just being restarted
+LONGEST_PAUSE_SECONDS = 5.0
 # People can not write to the shared environment, and nodes may not reach PyPI: offer no extensions to install.
 SERVER_ARGUMENTS = ["--LabApp.extension_manager=readonly"]
 TRIES = 200
@@ -33,6 +38,7 @@ TRIES = 200
 
 def main() -> None:
     """Become this session's notebook server. Every failure is one sentence in the job's log and exit status 1."""
+    begun_with = dict(os.environ)
     try:
         environment = exchange(os.environ.pop("STUDIOLO_HUB", ""), os.environ.pop("STUDIOLO_BOOTSTRAP", ""))
         os.environ.update(environment)
@@ -43,7 +49,7 @@ def main() -> None:
         ports = os.environ.pop("STUDIOLO_PORTS", "")
     except SessionError as error:
         sys.exit(f"studiolo: {error}")
-    serve(ports)
+    serve(ports, begun_with)
 
 
 class SessionError(Exception):
@@ -55,7 +61,7 @@ def exchange(hub: str, secret: str) -> dict[str, str]:
     if not hub or not secret:
         raise SessionError("this program starts a session's server; only the hub can start it")
     try:
-        answer = json.load(post(f"{hub}/studiolo/bootstrap", {"secret": secret}))
+        answer = json.load(persistently(lambda: post(f"{hub}/studiolo/bootstrap", {"secret": secret})))
     except urllib.error.HTTPError as error:
         raise SessionError(
             f"the hub refused this session ({error.code}): it was stopped, or has begun already"
@@ -78,6 +84,22 @@ def post(url: str, body: dict[str, Any], token: str = "") -> Any:
     return urllib.request.build_opener(*handlers).open(request, timeout=EXCHANGE_SECONDS)
 
 
+def persistently(ask: Callable[[], Any], pause: float = 0.5) -> Any:
+    """Ask the hub until it answers, for some minutes; what it refuses (4xx) is not asked twice."""
+    deadline = time.monotonic() + HUB_AWAY_SECONDS
+    while True:
+        try:
+            return ask()
+        except urllib.error.HTTPError as error:
+            if error.code < 500 or time.monotonic() > deadline:
+                raise
+        except (OSError, http.client.HTTPException):
+            if time.monotonic() > deadline:
+                raise
+        time.sleep(pause)
+        pause = min(pause * 1.5, LONGEST_PAUSE_SECONDS)
+
+
 def scratch_environment(parent: str) -> dict[str, str]:
     """Make this session's own temporary folder, gone at its end, and point Jupyter's runtime files there.
 
@@ -91,12 +113,17 @@ def scratch_environment(parent: str) -> dict[str, str]:
 
     def clean() -> None:
         if os.getpid() == owner:  # not in a forked child
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_scratch(folder)
 
     atexit.register(clean)
     runtime = f"{folder}/runtime"
     os.mkdir(runtime, 0o700)
     return {"JUPYTER_RUNTIME_DIR": runtime, "TMPDIR": folder}
+
+
+def remove_scratch(folder: str) -> None:
+    """Remove the session's temporary folder; what is in use on a network file system may stay."""
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def enter(workdir: str) -> None:
@@ -127,13 +154,14 @@ def bind(ports: str, address: str = "") -> list[socket.socket]:
     raise OSError(f"no free port among {ports} on this node")
 
 
-def serve(ports: str) -> None:
-    """Run JupyterHub's server with our way of listening."""
+def serve(ports: str, begun_with: Mapping[str, str]) -> None:
+    """Run JupyterHub's server with our way of listening. ``begun_with`` is the environment to begin again with."""
     # Imported late: the exchange above must fail within milliseconds where it fails.
-    from jupyter_server.serverapp import ServerApp
-    from jupyterhub.singleuser.extension import JupyterHubSingleUser
+    from spawners.lean import import_server
 
-    class SessionServer(ServerApp):
+    server_app, single_user = import_server()
+
+    class SessionServer(server_app):  # type: ignore[misc, valid-type]  # imported late
         """A server whose port is bound once, kept, and reported when it listens."""
 
         def _find_http_port(self) -> None:
@@ -146,23 +174,37 @@ def serve(ports: str) -> None:
 
         def _bind_http_server_tcp(self) -> bool:
             self.http_server.add_sockets(self.bound)
-            self.io_loop.run_in_executor(None, report, self.port)
+            self.io_loop.run_in_executor(None, report, self.port, begun_with)
             return True
 
-    JupyterHubSingleUser.serverapp_class = SessionServer
-    JupyterHubSingleUser.launch_instance(argv=SERVER_ARGUMENTS)
+    single_user.serverapp_class = SessionServer
+    single_user.launch_instance(argv=SERVER_ARGUMENTS)
 
 
-def report(port: int) -> None:
-    """Tell the hub the port. Where it does not take it, this session serves nobody: end it, with the reason in its log."""
+def report(port: int, begun_with: Mapping[str, str]) -> None:
+    """Tell the hub the port. Where it refuses, begin again; where it stays away, end, with the reason in the log."""
     url = f"{os.environ['JUPYTERHUB_API_URL']}/studiolo/listening"
     try:
-        post(url, {"port": port}, os.environ["JUPYTERHUB_API_TOKEN"]).close()
+        persistently(lambda: post(url, {"port": port}, os.environ["JUPYTERHUB_API_TOKEN"]).close())
+    except urllib.error.HTTPError as error:
+        if error.code in (401, 403, 404):
+            begin_again(begun_with)
+        end(error)
     except (OSError, http.client.HTTPException) as error:
-        print(
-            f"studiolo: the hub did not take this session's port ({error}); it ends here", file=sys.stderr, flush=True
-        )
-        os.kill(os.getpid(), signal.SIGTERM)
+        end(error)
+
+
+def begin_again(begun_with: Mapping[str, str]) -> None:
+    """Become this program anew: the hub has another token for this session, or none, which the exchange will tell."""
+    print("studiolo: the hub was restarted meanwhile; beginning again", file=sys.stderr, flush=True)
+    remove_scratch(os.environ["TMPDIR"])
+    os.execve(sys.executable, sys.orig_argv, dict(begun_with))  # noqa: S606 - this very program
+
+
+def end(error: Exception) -> None:
+    """End the server: nobody will ever find it."""
+    print(f"studiolo: the hub did not take this session's port ({error}); it ends here", file=sys.stderr, flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 if __name__ == "__main__":

@@ -111,6 +111,14 @@ class QueueWatcher:
         except asyncio.TimeoutError:
             return None
 
+    async def change(self, job: int, seconds: float) -> None:
+        """Return when the job's state changes, and after ``seconds`` at the latest."""
+        if watched := self._jobs.get(job):
+            try:
+                await asyncio.wait_for(watched.changed.wait(), seconds)
+            except asyncio.TimeoutError:
+                return
+
     async def changes(self, job: int) -> AsyncIterator[JobState]:
         """Yield the job's state now and whenever it changes, until it is over or no longer followed."""
         seen: JobState | None = None

@@ -1,0 +1,91 @@
+"""Jobs of this hub that belong to no server any more, found by their comment and cancelled.
+
+Slurm itself is the memory: whatever was cut off (a cancellation while slurmctld was down, a submission whose answer never
+came, a hub that ended between two steps) leaves a job with this hub's mark that no server in the database names. One
+question when the hub begins, one every few minutes, and one as soon as Slurm answers again after something was cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from studiolo.errors import SlurmError, SlurmUnavailable
+from studiolo.slurm.tagged import Tagged
+
+__all__ = ["OrphanSweeper", "orphans"]
+
+log = logging.getLogger(__name__)
+
+SESSION = "session"
+
+
+class Cluster(Protocol):
+    """What the sweeper needs of a Slurm client."""
+
+    async def tagged(self) -> tuple[Tagged, ...]: ...
+    async def cancel(self, person: str, jobs: Iterable[int]) -> None: ...
+
+
+def orphans(found: Iterable[Tagged], known: Iterable[str]) -> dict[str, list[int]]:
+    """Decide which jobs nobody owns any more: person -> job numbers. ``known`` are the names of sessions that live."""
+    living = set(known)
+    lost: dict[str, list[int]] = {}
+    for job in found:
+        if job.kind == SESSION and job.name not in living:
+            lost.setdefault(job.person, []).append(job.job)
+    return lost
+
+
+class OrphanSweeper:
+    """Looks for orphans on one cluster. ``known`` tells which sessions live, at the moment that it is called."""
+
+    EVERY_SECONDS = 600.0
+    AGAIN_SECONDS = 60.0  # slurmctld may still be working at a submission that nobody waits for any more
+    FIRST_PAUSE_SECONDS = 1.0
+    LONGEST_PAUSE_SECONDS = 60.0
+
+    def __init__(self, cluster: Cluster, known: Callable[[], Iterable[str]]) -> None:
+        self.cluster = cluster
+        self.known = known
+        self._wanted = asyncio.Event()
+
+    def soon(self) -> None:
+        """Look as soon as Slurm answers: something was just cut off."""
+        self._wanted.set()
+
+    async def run(self) -> None:
+        """Look now, then whenever wanted, and every few minutes; for as long as the hub lives."""
+        pause = self.FIRST_PAUSE_SECONDS
+        while True:
+            interval = self.AGAIN_SECONDS if self._wanted.is_set() else self.EVERY_SECONDS
+            self._wanted.clear()
+            try:
+                await self.sweep()
+            except SlurmUnavailable as error:
+                log.warning("%s; orphaned jobs are looked for again in %.0f s", error, pause)
+                await asyncio.sleep(pause)
+                self._wanted.set()
+                pause = min(pause * 2, self.LONGEST_PAUSE_SECONDS)
+                continue
+            pause = self.FIRST_PAUSE_SECONDS
+            try:
+                await asyncio.wait_for(self._wanted.wait(), interval)
+            except asyncio.TimeoutError:
+                continue
+
+    async def sweep(self) -> None:
+        """Cancel every orphan. Raises :class:`SlurmUnavailable` where Slurm does not answer: nothing is known then."""
+        found = await self.cluster.tagged()
+        # Asked after the queue: a session is in the database before its job is in the queue.
+        for person, jobs in orphans(found, self.known()).items():
+            try:
+                await self.cluster.cancel(person, jobs)
+            except SlurmUnavailable:
+                raise
+            except SlurmError as error:
+                log.error("orphaned jobs %s of %s can not be cancelled: %s", jobs, person, error)
+            else:
+                log.warning("cancelled orphaned jobs %s of %s: no server of this hub names them", jobs, person)

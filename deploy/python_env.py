@@ -15,7 +15,7 @@ from deploy.runner import Log, ask, run
 PACKAGES = ("studiolo", "spawners", "hub_config", "slurmbox", "deploy")
 UV_REQUIREMENTS = Path(__file__).parent / "uv-requirements.txt"
 SYSTEM_CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
-LAUNCHER_FIRST_LINE = b"#!/usr/bin/python3 -I\n"
+LAUNCHER_FIRST_LINE = b"#!/usr/bin/python3 -IS\n"
 STAMP = "python"
 UNFINISHED = "python-unfinished"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Iterable
 
 from jupyterhub import orm
@@ -26,14 +27,17 @@ def begin_when_serving(site_file: str) -> None:
 
 async def _begin(site_file: str) -> None:
     app = JupyterHub.instance()
-    while app.http_server is None:
+    while app.http_server is None:  # noqa: ASYNC110 - nothing tells of it
         await asyncio.sleep(LOOK_SECONDS)
+    for package in ("spawners", "studiolo"):  # what they log belongs into the hub's log, in its form
+        logger = logging.getLogger(package)
+        logger.handlers, logger.level, logger.propagate = app.log.handlers, app.log.level, False
     engine_for(site_file).begin(living_sessions)
 
 
 def living_sessions() -> Iterable[str]:
     """The names of all sessions that a server in the database stands for, at this moment."""
-    app = JupyterHub.instance()
-    with app.session_factory() as database:
-        states = database.query(orm.Spawner.state).filter(orm.Spawner.server != None).all()  # noqa: E711 - SQL
-    return [str(state["session_id"]) for (state,) in states if state and state.get("session_id")]
+    with JupyterHub.instance().session_factory() as database:
+        running = database.query(orm.Spawner).filter(orm.Spawner.server != None)  # noqa: E711 - SQL
+        states = [spawner.state or {} for spawner in running]
+    return [str(state["session_id"]) for state in states if state.get("session_id")]

@@ -63,6 +63,10 @@ class CutOffStarts:
         """Hand over the start that was laid aside for this server, once."""
         return self._left.pop((person, server_name), None)
 
+    def sessions(self) -> list[str]:
+        """The names of the sessions that are laid aside."""
+        return [str(start.state["session_id"]) for start in self._left.values()]
+
     def awaits(self, digest: str) -> bool:
         """Whether a job that holds the secret of this digest will be awaited again in a moment."""
         return any(start.digest == digest for start in self._left.values())

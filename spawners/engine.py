@@ -41,7 +41,7 @@ class Engine:
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        self.slurm = {name: CommandSlurm(cluster) for name, cluster in site.clusters.items()}
+        self.slurm = {name: CommandSlurm(cluster, site.mark) for name, cluster in site.clusters.items()}
         self.watchers = {name: QueueWatcher(client) for name, client in self.slurm.items()}
         self.door = Turnstile(SUBMISSIONS_AT_ONCE)
         self.cut_off = CutOffStarts()
@@ -53,7 +53,7 @@ class Engine:
     def begin(self, known: Callable[[], Iterable[str]]) -> None:
         """Begin to look for orphaned jobs; ``known`` tells the names of the sessions that live. Needs the event loop."""
         for name, client in self.slurm.items():
-            self._sweepers[name] = OrphanSweeper(client, known)
+            self._sweepers[name] = OrphanSweeper(client, lambda: [*known(), *self.cut_off.sessions()])
             self.keep(self._sweepers[name].run())
 
     def keep(self, work: Coroutine[object, object, object]) -> None:

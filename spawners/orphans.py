@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from studiolo.errors import SlurmError, SlurmUnavailable
-from studiolo.slurm.tagged import Tagged
+from studiolo.slurm.states import Tagged
 
 __all__ = ["OrphanSweeper", "orphans"]
 

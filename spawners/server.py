@@ -331,7 +331,11 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         self._preserve_log()
         self.log.error("%s: job %d ended as %s before its server answered", self._log_name, state.job, state.state)
         return SessionFailed(
-            f"{words.what} {_slurms_word(state)}", words.advice, reason=state.state.lower(), log=self.log_tail(), support=self.engine.site.support
+            f"{words.what} {_slurms_word(state)}",
+            words.advice,
+            reason=state.state.lower(),
+            log=self.log_tail(),
+            support=self.engine.site.support,
         )
 
     def _silent(self, job: int, state: JobState | None) -> SessionFailed:
@@ -393,7 +397,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         """``None`` while the job is, or may be, alive; else an exit status. Asks nobody: the watcher knows."""
         if self._submission is not None and not self._submission.done():
             return None
-        if self.session_id and not self.served_port and self._listening is None and self._lay_aside():
+        if self._listening is None and (self.engine.cut_off.holds(self.user.name, self.name) or self._lay_aside()):
             return 1
         if self.job is None:
             return 0
@@ -408,6 +412,8 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
 
     def _lay_aside(self) -> bool:
         """Have a start that the last hub process left behind go on, once JupyterHub has tidied up after it."""
+        if not self.session_id or self.served_port:
+            return False
         start = CutOff(self.user.name, self.name, self.get_state())
         if not self.engine.cut_off.lay_aside(start):
             return False
@@ -493,7 +499,9 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
             message = f"Running on {state.node}: your notebook server is starting."
             progress = 60
         if watcher.trouble:
-            message = f"The machine's scheduler does not answer at the moment. Nothing is lost; it is asked again. {message}"
+            message = (
+                f"The machine's scheduler does not answer at the moment. Nothing is lost; it is asked again. {message}"
+            )
         return {"progress": progress, "message": message}
 
     def last_words(self) -> Words | None:

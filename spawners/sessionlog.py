@@ -1,6 +1,6 @@
 """The log of a session: the last lines for its owner after a failure, removal after a clean end.
 
-The file is written by Slurm as the person, in a folder that people may add files to but not list. Its owner could put
+The file is made by the job as the person, in a folder that people may add files to but not list. Its owner could put
 anything in its place, so it is only read where it is a plain file that belongs to that person and has one name.
 """
 

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 EXCHANGE_SECONDS = 30
-HUB_AWAY_SECONDS = 300  # a hub that is away longer is not just being restarted
+HUB_AWAY_SECONDS = 120  # a hub that is away longer is not just being restarted
 LONGEST_PAUSE_SECONDS = 5.0
 # People can not write to the shared environment, and nodes may not reach PyPI: offer no extensions to install.
 SERVER_ARGUMENTS = ["--LabApp.extension_manager=readonly"]
@@ -87,15 +87,17 @@ def post(url: str, body: dict[str, Any], token: str = "") -> Any:
 def persistently(ask: Callable[[], Any], pause: float = 0.5) -> Any:
     """Ask the hub until it answers, for some minutes; what it refuses (4xx) is not asked twice."""
     deadline = time.monotonic() + HUB_AWAY_SECONDS
+    told = False
     while True:
         try:
             return ask()
-        except urllib.error.HTTPError as error:
-            if error.code < 500 or time.monotonic() > deadline:
+        except (OSError, http.client.HTTPException) as error:  # HTTPError is an OSError
+            refused = isinstance(error, urllib.error.HTTPError) and error.code < 500
+            if refused or time.monotonic() > deadline:
                 raise
-        except (OSError, http.client.HTTPException):
-            if time.monotonic() > deadline:
-                raise
+            if not told:
+                told = True
+                print(f"studiolo: the hub does not answer ({error}); asking again", file=sys.stderr, flush=True)
         time.sleep(pause)
         pause = min(pause * 1.5, LONGEST_PAUSE_SECONDS)
 

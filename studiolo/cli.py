@@ -50,7 +50,7 @@ def _doctor(site: Site, options: argparse.Namespace) -> int:
 def _script(site: Site, options: argparse.Namespace) -> int:
     given = dict(pair.partition("=")[::2] for pair in options.option)
     request = check(given, site)
-    print(render(request, site, session_job(site, request, "0" * 16)), end="")
+    print(render(request, site, session_job(site, request, "0" * 16, "0" * 32)).text, end="")
     return 0
 
 

@@ -1,6 +1,7 @@
-"""A checked :class:`~studiolo.request.Request` -> the text of a batch script. Runs nothing, knows no secret.
+"""A checked :class:`~studiolo.request.Request` -> a batch job, as a value and as text. Runs nothing, knows no secret.
 
-Everything that came from a person is checked a second time here, by the narrow alphabet that ``#SBATCH`` lines may
+What a job asks Slurm for is described once, as :class:`Directives`: ``sbatch`` reads them as ``#SBATCH`` lines, slurmrestd
+as data. Everything that came from a person is checked a second time here, by the narrow alphabet that such lines may
 hold, so that no gap in the gate can become a line of script.
 """
 
@@ -8,14 +9,14 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from studiolo.request import Request
 from studiolo.site import Environment, Site
 from studiolo.units import slurm_memory, slurm_time
 
-__all__ = ["Job", "render"]
+__all__ = ["Batch", "Directives", "Job", "render"]
 
 _DIRECTIVE_VALUE = re.compile(r"[A-Za-z0-9_.,:+=/@%&|~-]+", re.ASCII)
 
@@ -24,7 +25,9 @@ _DIRECTIVE_VALUE = re.compile(r"[A-Za-z0-9_.,:+=/@%&|~-]+", re.ASCII)
 class Job:
     """What runs in the resources: ``command`` (an argument list, each quoted), job ``name``, ``comment`` and ``log`` file.
 
-    A ``comment`` marks the job as Studiolo's, so that it can be found again by whoever looks for it in the queue.
+    A ``comment`` marks the job as Studiolo's, so that it can be found again by whoever looks for it in the queue. A
+    ``log`` with an absolute path is made by the job itself and stands nowhere in the queue; any other is Slurm's to
+    write, in the person's home.
     """
 
     name: str
@@ -33,34 +36,104 @@ class Job:
     command: Sequence[str]
 
 
-def render(request: Request, site: Site, job: Job) -> str:
-    """Return the batch script. Raises ``ValueError`` where a value does not belong into a script."""
+@dataclass(frozen=True)
+class Directives:
+    """What a job asks Slurm for: one task on one node. ``memory`` in mebibytes, ``minutes`` of walltime.
+
+    Texts are empty where nothing is asked for; ``output`` is where Slurm writes what the job says. Raises
+    ``ValueError`` for a text that does not belong into a directive.
+    """
+
+    name: str
+    comment: str
+    partition: str
+    account: str
+    qos: str
+    reservation: str
+    constraint: str
+    cpus: int
+    memory: int
+    minutes: int
+    gres: str
+    output: str
+
+    def __post_init__(self) -> None:
+        for key, value in self._options():
+            if value:
+                _check(f"--{key}", value)
+
+    def lines(self) -> list[str]:
+        """The ``#SBATCH`` lines."""
+        return [*(f"#SBATCH --{key}={value}" for key, value in self._options() if value), "#SBATCH --no-requeue"]
+
+    def _options(self) -> Iterator[tuple[str, str]]:
+        yield "job-name", self.name
+        yield "comment", self.comment
+        yield "partition", self.partition
+        yield "account", self.account
+        yield "qos", self.qos
+        yield "reservation", self.reservation
+        yield "constraint", self.constraint
+        yield "nodes", "1"
+        yield "ntasks", "1"
+        yield "cpus-per-task", str(self.cpus)
+        yield "mem", slurm_memory(self.memory)
+        yield "time", slurm_time(self.minutes)
+        yield "gres", self.gres
+        yield "output", self.output
+        yield "export", "ALL"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch job: what it asks for, the ``shell`` that reads it (its ``#!`` line) and the ``commands`` it runs."""
+
+    directives: Directives
+    shell: str
+    commands: str
+
+    @property
+    def text(self) -> str:
+        """The whole script, as ``sbatch`` reads it."""
+        return "\n".join([self.shell, *self.directives.lines(), "", self.commands])
+
+
+def render(request: Request, site: Site, job: Job) -> Batch:
+    """Return the batch job. Raises ``ValueError`` where a value does not belong into a script."""
     environment = site.environments[request.environment]
-    partition = site.partitions[request.partition]
-    directives = {
-        "job-name": job.name,
-        "comment": job.comment,
-        "partition": request.partition,
-        "account": request.account,
-        "qos": request.qos,
-        "reservation": request.reservation,
-        "constraint": "&".join(request.features),
-        "nodes": "1",
-        "ntasks": "1",
-        "cpus-per-task": str(request.cpus),
-        "mem": slurm_memory(request.memory),
-        "time": slurm_time(request.minutes),
-        "gres": _gres(request, partition.gpu_type),
-        "output": job.log,
-        "export": "ALL",
-    }
-    lines = ["#!/bin/bash -l" if environment.modules else "#!/bin/bash"]
-    lines += [f"#SBATCH --{key}={_directive(key, value)}" for key, value in directives.items() if value]
-    lines += ["#SBATCH --no-requeue", "", "set -e"]
+    own_log = job.log.startswith("/")
+    directives = Directives(
+        name=job.name,
+        comment=job.comment,
+        partition=request.partition,
+        account=request.account or "",
+        qos=request.qos or "",
+        reservation=request.reservation or "",
+        constraint="&".join(request.features),
+        cpus=request.cpus,
+        memory=request.memory,
+        minutes=request.minutes,
+        gres=_gres(request, site.partitions[request.partition].gpu_type),
+        output="/dev/null" if own_log else job.log,
+    )
+    lines = [*(_open_log(job.log) if own_log else []), "set -e"]
     lines += [f"module load {shlex.quote(module)}" for module in environment.modules]
     lines += [f"export {key}={shlex.quote(value)}" for key, value in environment.variables.items()]
     lines += [f"exec {shlex.join([*_container(environment, request), *job.command])}", ""]
-    return "\n".join(lines)
+    return Batch(directives, "#!/bin/bash -l" if environment.modules else "#!/bin/bash", "\n".join(lines))
+
+
+def _check(what: str, value: str) -> None:
+    if not _DIRECTIVE_VALUE.fullmatch(value):
+        raise ValueError(f"{what}={value!r} does not belong into a batch script")
+
+
+def _open_log(log: str) -> list[str]:
+    _check("log", log)
+    # noclobber makes the file or fails (O_EXCL), but would open a pipe or a device that is there already: hence the look
+    # first. Neither names the file on a command line. 73 is what sysexits.h calls a file that can not be created.
+    path = shlex.quote(log)
+    return ["umask 027", f"set -C; [[ ! -e {path} ]] && exec >{path} 2>&1 || exit 73; set +C"]
 
 
 def _gres(request: Request, gpu_type: str) -> str:
@@ -74,9 +147,3 @@ def _container(environment: Environment, request: Request) -> list[str]:
         return []
     gpu = ["--nv"] if request.gpus or request.shards else []
     return ["apptainer", "exec", *gpu, environment.image]
-
-
-def _directive(key: str, value: str) -> str:
-    if not _DIRECTIVE_VALUE.fullmatch(value):
-        raise ValueError(f"--{key}={value!r} does not belong into a batch script")
-    return value

@@ -7,6 +7,7 @@ line, key, value and what is allowed. ``site.example.toml`` and the reference pa
 
 from __future__ import annotations
 
+import hashlib
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -86,7 +87,6 @@ Host = Annotated[str, _pattern(r"[A-Za-z0-9][A-Za-z0-9.:_-]{0,252}", "an address
 LogFolder = Annotated[
     str,
     AfterValidator(lambda value: _absolute(value) if value else ""),
-    # It stands in #SBATCH --output, where Slurm reads "%" in its own way and blanks end the line's value.
     _pattern(r"[A-Za-z0-9_.,:+=/@~-]*", "a path of letters, digits and _.,:+=/@~- only"),
 ]
 Port = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=65535)]
@@ -115,7 +115,7 @@ class Paths(_Section):
     )
     logs: LogFolder = Field(
         "",
-        description="Folder where Slurm writes each session's log, so that a failed start can quote it: on a file "
+        description="Folder where each session writes its log, so that a failed start can quote it: on a file "
         "system that hub and nodes share, owned by the hub's account and group, mode 3733. Empty: logs go to "
         "the person's home and a failure says where to look.",
     )
@@ -279,6 +279,16 @@ class Site(_Section):
     def default_profile(self) -> str:
         """The first profile of the file."""
         return next(iter(self.profiles))
+
+    @property
+    def mark(self) -> str:
+        """What tells this hub's jobs from those of another hub on the same cluster: 8 hex digits of where nodes find it."""
+        place = f"{self.hub.node_address}:{self.hub.node_port}{self.hub.base_url}"
+        return hashlib.sha256(place.encode()).hexdigest()[:8]
+
+    def tag(self, kind: str, name: str) -> str:
+        """The comment of a job of this hub, such as the ``"session"`` of that name."""
+        return f"studiolo:{self.mark}:{kind}:{name}"
 
     @property
     def python(self) -> str:

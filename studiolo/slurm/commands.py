@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
+import secrets
+import signal
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
 from studiolo.errors import LauncherFailed, SlurmRefused, SlurmUnavailable
+from studiolo.script import Batch
 from studiolo.site import Cluster
 from studiolo.slurm.parse import (
     ACCOUNTING_FORMAT,
@@ -20,8 +22,10 @@ from studiolo.slurm.parse import (
     parse_job_id,
     parse_node_addresses,
     parse_queue,
+    parse_tagged,
+    tagged_format,
 )
-from studiolo.slurm.states import JobState
+from studiolo.slurm.states import JobState, Tagged
 
 _Value = TypeVar("_Value")
 
@@ -37,7 +41,8 @@ _SILENT = re.compile(
 )
 
 
-LAUNCHER_TIMEOUT = 75
+# The launcher's alarm: sudo ends of the signal that ended its command, or says so in the way of shells.
+_ALARM = (-signal.SIGALRM, 128 + signal.SIGALRM)
 _OVER = re.compile(r"Invalid job id|already completing or completed", re.IGNORECASE)
 REAP_SECONDS = 1.0
 _NOT_SLURM = re.compile(r"sudo:|studiolo-launch:|Sorry, user")
@@ -58,21 +63,24 @@ def launcher_argv(cluster: Cluster, action: str) -> tuple[str, ...]:
 class CommandSlurm:
     """One cluster, asked through ``squeue``, ``sacct`` and ``sinfo`` as the hub, and ``sbatch`` and ``scancel`` as people.
 
-    ``timeout`` is in seconds; a command that takes longer is killed and counts as no answer. ``calls`` counts the
-    commands started, by name.
+    ``mark`` is that of the hub (:attr:`studiolo.site.Site.mark`). ``timeout`` is in seconds; a command that takes longer
+    is killed and counts as no answer. ``calls`` counts the commands started, by name.
     """
 
-    def __init__(self, cluster: Cluster, timeout: float = 30.0) -> None:
+    def __init__(self, cluster: Cluster, mark: str, timeout: float = 30.0) -> None:
         self.cluster = cluster
+        self.mark = mark
         self.timeout = timeout
         self.calls: dict[str, int] = {}
         self._addresses: dict[str, str] = {}
 
-    async def submit(self, person: str, script: str, environment: Mapping[str, str], log: str = "") -> int:
-        """Submit a batch script as ``person`` and return the job's number; an absolute ``log`` is made for it first."""
+    async def submit(self, person: str, batch: Batch, environment: Mapping[str, str]) -> int:
+        """Submit a batch job as ``person`` and return its number. Raises ``ValueError`` for text that holds a NUL."""
         action = "submit your session"
-        request = json.dumps({"script": script, "environment": dict(environment)} | ({"log": log} if log else {}))
-        answer = await self._launch(person, "submit", request, action)
+        parts = [batch.text, *(f"{key}={value}" for key, value in environment.items())]
+        if any("\0" in part for part in parts):
+            raise ValueError("a NUL in a script or in its environment")
+        answer = await self._launch(person, "submit", "\0".join(parts), action)
         try:
             return parse_job_id(answer.out)
         except ValueError as error:
@@ -81,7 +89,7 @@ class CommandSlurm:
     async def cancel(self, person: str, jobs: Iterable[int]) -> None:
         """Cancel jobs of ``person``; one that is over already is no error."""
         try:
-            await self._launch(person, "cancel", json.dumps({"jobs": list(jobs)}), "cancel the job")
+            await self._launch(person, "cancel", "\0".join(map(str, jobs)), "cancel the job")
         except SlurmRefused as refused:
             if not _OVER.search(refused.words):
                 raise
@@ -101,6 +109,13 @@ class CommandSlurm:
         argv = ["sacct", "--allocations", "--parsable2", "--noheader", f"--jobs={numbers}"]
         answer = await self._ask([*argv, f"--format={ACCOUNTING_FORMAT}"])
         return self._parsed(parse_accounting, answer, "look up finished jobs")
+
+    async def tagged(self) -> tuple[Tagged, ...]:
+        """Ask once for all jobs of this hub that are not over, whoever knows of them; also those that people tagged so."""
+        # A comment is a person's own text and may hold whole lines: only those with the question's own word are answers.
+        nonce = secrets.token_hex(16)
+        answer = await self._ask(["squeue", "--noheader", f"--format={tagged_format(nonce)}"])
+        return self._parsed(lambda out: parse_tagged(out, nonce, self.mark), answer, "list jobs")
 
     async def node_address(self, node: str) -> str:
         """Return the address under which the hub reaches ``node``: the site's pattern, or Slurm's own NodeAddr."""
@@ -126,8 +141,8 @@ class CommandSlurm:
         answer = await self._run(argv, action, request, words)
         if answer.status == 0:
             return answer
-        if answer.status == LAUNCHER_TIMEOUT:
-            raise SlurmUnavailable(words, answer.err)
+        if answer.status == _ALARM[0] or (answer.status == _ALARM[1] and not answer.err.strip()):
+            raise SlurmUnavailable(words, answer.err or "it did not answer in time")
         # sudo may warn (a host name that it can not resolve) and go on: only where nobody else spoke is it to blame.
         slurm = "\n".join(line for line in answer.err.splitlines() if line.strip() and not _NOT_SLURM.match(line))
         if not slurm:

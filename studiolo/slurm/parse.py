@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import re
 
-from studiolo.slurm.states import JobState
+from studiolo.slurm.states import PENDING_STATES, RUNNING_STATES, JobState, Tagged
 
-__all__ = ["parse_accounting", "parse_job_id", "parse_node_addresses", "parse_queue"]
+__all__ = [
+    "parse_accounting",
+    "parse_job_id",
+    "parse_node_addresses",
+    "parse_queue",
+    "parse_tag",
+    "parse_tagged",
+    "tagged_format",
+]
 
 # The fields asked for; no field of them can hold text of a person's choosing, so the separator is safe.
 QUEUE_FORMAT = "%A|%T|%r|%B|%S|%e"
@@ -62,6 +70,31 @@ def parse_accounting(output: str) -> dict[int, JobState]:
             signal=int(signal) if signal.isdigit() and signal != "0" else None,
         )
     return jobs
+
+
+def tagged_format(nonce: str) -> str:
+    """The format of ``squeue`` for :func:`parse_tagged`: ``nonce``, new and random each time, frames every line."""
+    return f"{nonce}|%A|%u|%T|%k|{nonce}"
+
+
+def parse_tagged(output: str, nonce: str, mark: str) -> tuple[Tagged, ...]:
+    """Read ``squeue`` in :func:`tagged_format`: this hub's jobs that are not over; lines of any other shape count for
+    nothing, since a comment may hold line breaks. Raises ``ValueError`` where the last line is half."""
+    if output and not output.endswith("\n"):
+        raise ValueError(f"the last line is half: {output[-200:]!r}")
+    line = re.compile(rf"{nonce}\|(\d+)\|([a-z_][a-z0-9_.-]*)\|([A-Z_]+)\|([!-{{}}~]+)\|{nonce}", re.ASCII)
+    found = []
+    for text in output.split("\n"):
+        match = line.fullmatch(text)
+        if match and match[3] in PENDING_STATES | RUNNING_STATES:
+            found.append(parse_tag(int(match[1]), match[2], match[4], mark))
+    return tuple(tagged for tagged in found if tagged)
+
+
+def parse_tag(job: int, person: str, comment: str, mark: str) -> Tagged | None:
+    """Read a job's comment as :meth:`studiolo.site.Site.tag` writes it; ``None`` where it is not of the hub ``mark``."""
+    match = re.fullmatch(rf"studiolo:{re.escape(mark)}:([a-z]{{1,32}}):([A-Za-z0-9_.-]{{1,64}})", comment, re.ASCII)
+    return Tagged(job, person, match[1], match[2]) if match else None
 
 
 def parse_node_addresses(output: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["JobState", "Words", "ended_words", "pending_words"]
+__all__ = ["JobState", "Tagged", "Words", "ended_words", "pending_words"]
 
 PENDING_STATES = frozenset({"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"})
 RUNNING_STATES = frozenset({"RUNNING", "SUSPENDED", "STOPPED", "SIGNALING", "RESIZING", "STAGE_OUT"})
@@ -55,6 +55,19 @@ class JobState:
     def is_over(self) -> bool:
         """It has ended or is ending, and will not run again."""
         return self.state in OVER_STATES
+
+
+@dataclass(frozen=True)
+class Tagged:
+    """A job in the queue whose comment says that it is this hub's: ``kind`` is what it is, ``name`` which one.
+
+    ``person`` is whose job it is, by Slurm's word. The comment is only a hint: people can write any into their own jobs.
+    """
+
+    job: int
+    person: str
+    kind: str
+    name: str
 
 
 @dataclass(frozen=True)

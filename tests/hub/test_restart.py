@@ -1,19 +1,25 @@
-"""The hub's process ends and comes again: running sessions go on, what had not begun is cleaned up."""
+"""The hub's process ends, in the middle of whatever, and comes again: every session goes on with the job that it has."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import signal
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import httpx
+import pytest
 from hubclient import Hub, until
 
 from slurmbox import box as slurmbox
 
 
 def restart(hub: Hub, box: Any) -> None:
-    """Restart the hub alone, as an operator would, and wait until it answers."""
-    slurmbox.supervisor(box).restart("hub")
+    """Kill the hub outright, have it started again, and wait until it answers."""
+    boss = slurmbox.supervisor(box)
+    old = boss.state("hub").pid
+    os.kill(old, signal.SIGKILL)
+    until("another hub process", lambda: boss.state("hub").pid not in (0, old))
     until("the hub", lambda: answers(hub))
 
 
@@ -22,6 +28,24 @@ def answers(hub: Hub) -> bool:
         return hub.call("GET", "").status_code == 200
     except httpx.TransportError:
         return False
+
+
+@pytest.fixture
+def closed(hub: Hub) -> Iterator[Callable[[], None]]:
+    """A partition that starts nothing until the test opens it."""
+
+    def open_again() -> None:
+        hub.slurm("scontrol", "update", "PartitionName=cpu", "State=UP")
+
+    hub.slurm("scontrol", "update", "PartitionName=cpu", "State=DOWN")
+    yield open_again
+    open_again()
+
+
+def server_tokens(hub: Hub, user: str) -> list[str]:
+    """Names of the tokens that the hub still honours for the user's servers."""
+    tokens = hub.call("GET", f"users/{user}/tokens").json()["api_tokens"]
+    return [token["id"] for token in tokens if token["note"].startswith("Server at")]
 
 
 def test_a_running_session_goes_on_and_can_be_stopped(hub: Hub, box: Any, ada: str) -> None:
@@ -34,21 +58,72 @@ def test_a_running_session_goes_on_and_can_be_stopped(hub: Hub, box: Any, ada: s
     assert httpx.get(f"{hub.url}user/{ada}/api", timeout=10).status_code == 200
     hub.stop(ada)
     assert hub.jobs(ada) == []
+    assert server_tokens(hub, ada) == []
 
 
-def test_a_session_that_had_not_begun_leaves_no_job_and_starts_again(
-    hub: Hub, box: Any, person: Callable[..., str]
+def test_a_waiting_session_keeps_its_job_and_becomes_ready_by_itself(
+    hub: Hub, box: Any, ada: str, closed: Callable[[], None]
 ) -> None:
-    name = person("company", 2)
-    hub.slurm("scontrol", "update", "PartitionName=cpu", "State=DOWN")
+    hub.start(ada, {"profile": "learn"})
+    job = hub.job(ada)
+    restart(hub, box)
+    until("the start to go on", lambda: hub.server(ada).get("pending") == "spawn")
+    assert hub.jobs(ada) == [job]
+    closed()
+    hub.ready(ada)
+    assert hub.jobs(ada) == [job]
+    assert len(server_tokens(hub, ada)) == 1
+    hub.stop(ada)
+    assert hub.jobs(ada) == []
+    assert server_tokens(hub, ada) == []
+
+
+def test_a_session_whose_server_is_beginning_becomes_ready(hub: Hub, box: Any, ada: str) -> None:
+    hub.start(ada, {"profile": "learn"})
+    job = hub.job(ada)
+    until("the exchange", lambda: any("studiolo" in name for name in os.listdir("/tmp") if f"-{job}-" in name))
+    restart(hub, box)
+    hub.ready(ada)
+    assert hub.jobs(ada) == [job]
+    hub.stop(ada)
+    assert [name for name in os.listdir("/tmp") if f"-{job}-" in name] == []
+    assert server_tokens(hub, ada) == []
+
+
+def test_a_waiting_session_that_is_cancelled_while_the_hub_is_away_ends_in_words(
+    hub: Hub, box: Any, ada: str, closed: Callable[[], None]
+) -> None:
+    hub.start(ada, {"profile": "learn"})
+    job = hub.job(ada)
+    boss = slurmbox.supervisor(box)
+    boss.stop("hub")
+    hub.slurm("scancel", str(job))
+    until("the end of the job", lambda: hub.jobs(ada) == [])
+    boss.start("hub")
+    until("the hub", lambda: answers(hub))
+    until("the start to be over", lambda: not hub.server(ada))
+    assert hub.jobs(ada) == []
+    closed()
+    assert hub.start(ada, {"profile": "learn"}).status_code in (201, 202)
+    hub.ready(ada)
+
+
+def test_a_job_of_this_hub_that_no_server_names_is_cancelled_and_others_are_left_alone(
+    hub: Hub, box: Any, ada: str, person: Callable[..., str], site_file: Any
+) -> None:
+    from studiolo.site import load
+
+    site = load(site_file)
+    neighbour = person("company", 1)
+    tags = {site.tag("session", "0" * 16): ada, "studiolo:00000000:session:" + "0" * 16: neighbour, "mine": neighbour}
+    jobs = [
+        int(hub.slurm("sbatch", "--parsable", "-p", "cpu", "-A", "playground", "--uid", owner, "--mem=50M", "--chdir=/",
+                      "--output=/dev/null", f"--comment={tag}", "--wrap", "sleep 300").split(";")[0])
+        for tag, owner in tags.items()
+    ]  # fmt: skip
     try:
-        hub.start(name, {"profile": "learn"})
-        hub.job(name)
         restart(hub, box)
-        until("the end of the waiting job", lambda: hub.jobs(name) == [])
-        until("the end of the start", lambda: not hub.server(name))
+        until("the orphan's end", lambda: hub.jobs(ada) == [])
+        assert sorted(hub.jobs(neighbour)) == jobs[1:]
     finally:
-        hub.slurm("scontrol", "update", "PartitionName=cpu", "State=UP")
-    assert hub.start(name, {"profile": "learn"}).status_code == 202
-    hub.ready(name)
-    hub.stop(name)
+        hub.slurm("scancel", *map(str, jobs))

@@ -10,7 +10,6 @@ import subprocess
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -145,8 +144,7 @@ def test_what_slurm_refuses_is_told_in_slurms_words(hub: Hub, person: Callable[.
 
 def test_the_log_folder_shows_nobody_elses_log(hub: Hub, running: str, person: Callable[..., str]) -> None:
     folder = hub.state / "logs" / "sessions"
-    (comment,) = hub.slurm("squeue", "-h", "-u", running, "-o", "%k").split()
-    log = folder / f"{comment.rpartition(':')[2]}.log"
+    log = hub.log(running)
     facts = log.stat()
     assert facts.st_uid == pwd.getpwnam(running).pw_uid
     assert facts.st_mode & 0o777 == 0o640
@@ -161,41 +159,77 @@ def test_the_log_folder_shows_nobody_elses_log(hub: Hub, running: str, person: C
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
 
 
-def test_nobody_can_prepare_the_place_of_a_sessions_log(
-    hub: Hub, box: Any, ada: str, person: Callable[..., str]
+def test_nobody_can_learn_the_place_of_a_sessions_log_or_change_it(
+    hub: Hub, ada: str, person: Callable[..., str]
 ) -> None:
-    """Slurm opens the log as its owner and would follow what it finds: so it is there before its name is known."""
+    """Whoever knew the name before the job opens its log could put a link there, and whoever could change it, forge it."""
     hub.slurm("scontrol", "update", "PartitionName=cpu", "State=DOWN")
+    neighbour = person("company", 1)
+
+    def tried(*argv: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["setpriv", f"--reuid={neighbour}", f"--regid={neighbour}", "--init-groups", *argv],
+            env={"SLURM_CONF": str(hub.slurm_conf), "PATH": "/usr/bin:/bin"},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+        )
+
+    try:
+        hub.start(ada, {"profile": "learn"})
+        job = hub.job(ada)
+        log = hub.log(ada)
+        assert not log.exists()
+        for argv in (
+            ["scontrol", "show", "job", "-dd", str(job)],
+            ["squeue", "-h", "-j", str(job), "-O", "STDOUT:200,STDERR:200,Comment:200,Command:200,Name:200"],
+            ["sacct", "-j", str(job), "-P", "-o", "ALL"],
+            ["scontrol", "write", "batch_script", str(job), "-"],
+        ):
+            told = tried(*argv)
+            assert log.stem not in told.stdout + told.stderr, argv
+        assert tried("ls", str(log.parent)).returncode != 0
+    finally:
+        hub.slurm("scontrol", "update", "PartitionName=cpu", "State=UP")
+    hub.ready(ada)
+    assert log.stat().st_uid == pwd.getpwnam(ada).pw_uid
+    for argv in (
+        ["rm", "-f", str(log)],
+        ["ln", "-sf", "/etc/hostname", str(log)],
+        ["tee", str(log)],
+        ["cat", str(log)],
+    ):
+        assert tried(*argv).returncode != 0, argv
+    assert log.stat().st_uid == pwd.getpwnam(ada).pw_uid
+
+
+def test_what_stands_in_the_place_of_a_log_is_not_followed(
+    hub: Hub, ada: str, person: Callable[..., str], tmp_path: Path
+) -> None:
+    """Should somebody have guessed the name all the same: the job ends rather than write where a link points to."""
+    hub.slurm("scontrol", "update", "PartitionName=cpu", "State=DOWN")
+    target = tmp_path / "target"
     try:
         hub.start(ada, {"profile": "learn"})
         hub.job(ada)
-        (comment,) = hub.slurm("squeue", "-h", "-u", ada, "-o", "%k").split()
-        log = hub.state / "logs" / "sessions" / f"{comment.rpartition(':')[2]}.log"
-        assert log.stat().st_uid == pwd.getpwnam(ada).pw_uid
-        neighbour = person("company", 1)
-        for argv in (["rm", "-f", str(log)], ["ln", "-sf", "/etc/hostname", str(log)], ["tee", str(log)]):
-            tried = subprocess.run(
-                ["setpriv", f"--reuid={neighbour}", f"--regid={neighbour}", "--init-groups", *argv],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-            )
-            assert tried.returncode != 0, argv
-        assert log.stat().st_uid == pwd.getpwnam(ada).pw_uid
-        planted = json.dumps({"script": "#!/bin/bash\ntrue\n", "environment": {}, "log": str(log)})
-        launcher = [f"{box.prefix}/libexec/studiolo-launch", "submit", str(box.slurm_conf), "/usr/bin"]
-        tried = subprocess.run(["sudo", "-n", "-u", ada, *launcher], input=planted, capture_output=True, text=True)
-        assert tried.returncode == 73
-        assert "File exists" in tried.stderr
+        log = hub.log(ada)
+        log.symlink_to(target)
     finally:
-        hub.stop(ada)
         hub.slurm("scontrol", "update", "PartitionName=cpu", "State=UP")
+    try:
+        last = hub.events(ada)[-1]
+        assert last["failed"]
+        assert "FAILED" in last["message"]
+        assert log.is_symlink()
+        assert not target.exists()
+    finally:
+        log.unlink(missing_ok=True)
 
 
 def test_a_folder_in_the_place_of_a_log_locks_nobody_out(hub: Hub, ada: str) -> None:
     hub.start(ada, {"profile": "learn"})
     hub.ready(ada)
-    (comment,) = hub.slurm("squeue", "-h", "-u", ada, "-o", "%k").split()
-    log = hub.state / "logs" / "sessions" / f"{comment.rpartition(':')[2]}.log"
+    log = hub.log(ada)
     log.unlink()
     log.mkdir()
     try:

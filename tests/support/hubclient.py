@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pwd
+import re
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -85,6 +86,12 @@ class Hub:
     def job(self, user: str) -> int:
         """The number of the user's one job."""
         return int(until(f"a job of {user}", lambda: self.jobs(user))[0])
+
+    def log(self, user: str) -> Path:
+        """Where the log of the user's one session is, or will be: only its script says so."""
+        script = self.slurm("scontrol", "write", "batch_script", str(self.job(user)), "-")
+        (path,) = re.findall(r" exec >(\S+) ", script, re.MULTILINE)
+        return Path(path)
 
     def processes(self, user: str) -> list[str]:
         """Command lines of all processes of an account."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import dataclasses
 import os
+import re
 import signal
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
@@ -14,18 +15,37 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from studiolo.errors import LauncherFailed, SlurmError, SlurmRefused, SlurmUnavailable
+from studiolo.script import Batch, Directives
 from studiolo.site import Cluster
 from studiolo.slurm import commands, launcher
 from studiolo.slurm.commands import CommandSlurm, launcher_argv
 from studiolo.slurm.parse import ACCOUNTING_FORMAT, QUEUE_FORMAT
-from studiolo.slurm.states import JobState
+from studiolo.slurm.states import JobState, Tagged
 
 if TYPE_CHECKING:
     from conftest import FakePrograms
 
 LAUNCHER = "/opt/studiolo/libexec/studiolo-launch"
 CONF = "/etc/slurm/slurm.conf"
-SCRIPT = "#!/bin/bash\n#SBATCH --job-name=studiolo\nexec true\n"
+MARK = "0a1b2c3d"
+BATCH = Batch(
+    Directives(
+        name="studiolo",
+        comment=f"studiolo:{MARK}:session:1",
+        partition="cpu",
+        account="",
+        qos="",
+        reservation="",
+        constraint="",
+        cpus=1,
+        memory=1024,
+        minutes=60,
+        gres="",
+        output="/dev/null",
+    ),
+    "#!/bin/bash",
+    "exec true\n",
+)
 ENVIRONMENT = {"STUDIOLO_HUB": "http://10.0.0.1:8081/hub/api", "STUDIOLO_BOOTSTRAP": "one-time-secret"}
 
 
@@ -37,7 +57,7 @@ def cluster(programs: FakePrograms) -> Cluster:
 
 @pytest.fixture
 def slurm(cluster: Cluster) -> CommandSlurm:
-    return CommandSlurm(cluster)
+    return CommandSlurm(cluster, MARK)
 
 
 def failure(kind: type[SlurmError], awaitable: Awaitable[Any]) -> SlurmError:
@@ -59,18 +79,18 @@ def test_a_submission_goes_through_sudo_and_the_launcher_with_the_request_on_sta
     slurm: CommandSlurm, programs: FakePrograms
 ) -> None:
     programs.add("sudo", out="4711\n")
-    assert asyncio.run(slurm.submit("ada", SCRIPT, ENVIRONMENT)) == 4711
+    assert asyncio.run(slurm.submit("ada", BATCH, ENVIRONMENT)) == 4711
     (call,) = programs.called("sudo")
     folder = str(programs.folder)
     assert call.argv == [f"{folder}/sudo", "-n", "-u", "ada", "--", LAUNCHER, "submit", CONF, folder]
-    assert json.loads(call.stdin) == {"script": SCRIPT, "environment": ENVIRONMENT}
+    assert call.stdin.split("\0") == [BATCH.text, *(f"{key}={value}" for key, value in ENVIRONMENT.items())]
 
 
 def test_nothing_of_a_request_stands_on_a_command_line_or_in_an_environment(
     slurm: CommandSlurm, programs: FakePrograms
 ) -> None:
     programs.add("sudo", out="4711\n")
-    asyncio.run(slurm.submit("ada", SCRIPT, ENVIRONMENT))
+    asyncio.run(slurm.submit("ada", BATCH, ENVIRONMENT))
     (call,) = programs.called("sudo")
     for word in [*call.argv, *call.environment.values()]:
         for part in ("one-time-secret", "SBATCH", "10.0.0.1"):
@@ -85,7 +105,7 @@ def test_commands_run_with_a_small_known_environment(
     monkeypatch.setenv("JUPYTERHUB_CRYPT_KEY", "secret")
     programs.add("sudo", out="4711\n")
     programs.add("squeue")
-    asyncio.run(slurm.submit("ada", SCRIPT, ENVIRONMENT))
+    asyncio.run(slurm.submit("ada", BATCH, ENVIRONMENT))
     asyncio.run(slurm.queue([1]))
     for name in ("sudo", "squeue"):
         (call,) = programs.called(name)
@@ -106,7 +126,7 @@ def test_a_cancellation_names_its_jobs_on_standard_input(slurm: CommandSlurm, pr
     asyncio.run(slurm.cancel("ada", [1, 2]))
     (call,) = programs.called("sudo")
     assert call.argv[-4:] == [LAUNCHER, "cancel", CONF, str(programs.folder)]
-    assert json.loads(call.stdin) == {"jobs": [1, 2]}
+    assert call.stdin == "1\0002"
 
 
 BAD_NAMES = [
@@ -142,7 +162,7 @@ def test_a_name_that_sudo_would_read_in_its_own_way_is_refused_before_anything_r
     slurm: CommandSlurm, programs: FakePrograms, person: str, assert_harmless: Callable[[str], None]
 ) -> None:
     programs.add("sudo", out="4711\n")
-    for ask in (lambda: slurm.submit(person, SCRIPT, ENVIRONMENT), lambda: slurm.cancel(person, [1])):
+    for ask in (lambda: slurm.submit(person, BATCH, ENVIRONMENT), lambda: slurm.cancel(person, [1])):
         assert_harmless(str(failure(LauncherFailed, ask())))
     assert programs.called("sudo") == []
     assert slurm.calls == {}
@@ -160,7 +180,7 @@ def test_any_name_that_passes_is_a_plain_one(person: str) -> None:
 @pytest.mark.parametrize("person", ["ada", "_ada", "ada.b-c_9", "a" * 32, "learner01"])
 def test_a_plain_name_is_taken(slurm: CommandSlurm, programs: FakePrograms, person: str) -> None:
     programs.add("sudo", out="4711\n")
-    assert asyncio.run(slurm.submit(person, SCRIPT, {})) == 4711
+    assert asyncio.run(slurm.submit(person, BATCH, {})) == 4711
 
 
 @pytest.mark.parametrize(
@@ -206,7 +226,7 @@ def test_a_failure_is_the_launchers_slurms_refusal_or_no_answer_by_its_words(
     slurm: CommandSlurm, programs: FakePrograms, kind: type[SlurmError], words: str
 ) -> None:
     programs.add("sudo", err=f"{words}\n", status=1)
-    for ask in (lambda: slurm.submit("ada", SCRIPT, ENVIRONMENT), lambda: slurm.cancel("ada", [1])):
+    for ask in (lambda: slurm.submit("ada", BATCH, ENVIRONMENT), lambda: slurm.cancel("ada", [1])):
         error = failure(kind, ask())
         assert error.words == (words.strip() or "exit status 1")
 
@@ -227,16 +247,42 @@ def test_a_warning_of_sudo_before_slurms_words_does_not_hide_them(
     assert words in failure(kind, slurm.cancel("ada", [1])).words
 
 
-def test_a_launcher_that_got_no_answer_from_slurm_in_time_is_no_answer(
+@pytest.mark.parametrize("end", ["kill -ALRM $$", "exit 142"])
+def test_a_launcher_that_was_ended_by_its_alarm_is_no_answer(
+    slurm: CommandSlurm, programs: FakePrograms, end: str
+) -> None:
+    programs.add("sudo", then=end)
+    for ask in (lambda: slurm.submit("ada", BATCH, ENVIRONMENT), lambda: slurm.cancel("ada", [1])):
+        assert "in time" in failure(SlurmUnavailable, ask()).words
+
+
+def test_scancels_own_number_for_an_error_is_not_taken_for_an_alarm(
     slurm: CommandSlurm, programs: FakePrograms
 ) -> None:
-    programs.add("sudo", err="studiolo-launch: Slurm did not answer within 25 seconds\n", status=75)
-    for ask in (lambda: slurm.submit("ada", SCRIPT, ENVIRONMENT), lambda: slurm.cancel("ada", [1])):
-        assert "within 25 seconds" in failure(SlurmUnavailable, ask()).words
+    # It ends with the last byte of Slurm's number for the error, which may be any.
+    programs.add("sudo", err="scancel: error: Kill job error on job id 1: Access/permission denied\n", status=142)
+    failure(SlurmRefused, slurm.cancel("ada", [1]))
+
+
+@pytest.mark.parametrize(
+    ("batch", "environment"),
+    [
+        (dataclasses.replace(BATCH, commands="a\0b"), {}),
+        (BATCH, {"STUDIOLO_X": "a\0PATH=/evil"}),
+        (BATCH, {"A\0B": ""}),
+    ],
+)
+def test_a_nul_would_end_a_part_of_the_request_and_is_refused_before_anything_runs(
+    slurm: CommandSlurm, programs: FakePrograms, batch: Batch, environment: dict[str, str]
+) -> None:
+    programs.add("sudo", out="4711\n")
+    with pytest.raises(ValueError, match="NUL"):
+        asyncio.run(slurm.submit("ada", batch, environment))
+    assert programs.called("sudo") == []
 
 
 def test_the_launcher_gives_up_before_the_hub_does(cluster: Cluster) -> None:
-    assert CommandSlurm(cluster).timeout > launcher.SECONDS
+    assert CommandSlurm(cluster, MARK).timeout > launcher.SECONDS
 
 
 @pytest.mark.parametrize("words", ["Invalid job id specified", "Job/step already completing or completed"])
@@ -247,24 +293,16 @@ def test_cancelling_a_job_that_is_over_already_is_no_error(
     asyncio.run(slurm.cancel("ada", [1]))
 
 
-def test_the_log_to_be_made_is_named_on_standard_input_only(slurm: CommandSlurm, programs: FakePrograms) -> None:
-    programs.add("sudo", out="4711\n")
-    asyncio.run(slurm.submit("ada", SCRIPT, ENVIRONMENT, "/logs/s.log"))
-    (call,) = programs.called("sudo")
-    assert json.loads(call.stdin) == {"script": SCRIPT, "environment": ENVIRONMENT, "log": "/logs/s.log"}
-    assert not any("/logs" in word for word in call.argv)
-
-
 @pytest.mark.parametrize("answer", ["", "queued\n", "Submitted\n", "12a\n"])
 def test_a_submission_without_a_number_is_no_answer_since_the_job_may_exist(
     slurm: CommandSlurm, programs: FakePrograms, answer: str
 ) -> None:
     programs.add("sudo", out=answer)
-    failure(SlurmUnavailable, slurm.submit("ada", SCRIPT, ENVIRONMENT))
+    failure(SlurmUnavailable, slurm.submit("ada", BATCH, ENVIRONMENT))
 
 
 def test_a_missing_sudo_is_the_operators_to_mend(slurm: CommandSlurm) -> None:
-    error = failure(LauncherFailed, slurm.submit("ada", SCRIPT, ENVIRONMENT))
+    error = failure(LauncherFailed, slurm.submit("ada", BATCH, ENVIRONMENT))
     assert "No such file or directory" in error.words
 
 
@@ -272,7 +310,7 @@ def test_a_command_that_does_not_read_its_input_is_judged_by_what_it_says(
     slurm: CommandSlurm, programs: FakePrograms
 ) -> None:
     programs.add_script("sudo", "exec <&-\necho 'sudo: a password is required' >&2\nexit 1\n")
-    failure(LauncherFailed, slurm.submit("ada", SCRIPT + "#" * 500_000, ENVIRONMENT))
+    failure(LauncherFailed, slurm.submit("ada", dataclasses.replace(BATCH, commands="#" * 500_000), ENVIRONMENT))
 
 
 # --- As the hub ------------------------------------------------------------------------------------------------------
@@ -309,6 +347,83 @@ def test_one_question_asks_accounting_for_all_jobs(slurm: CommandSlurm, programs
     ]
 
 
+def squeue_says(programs: FakePrograms, *lines: str) -> None:
+    """A squeue that answers these lines, ``NONCE`` in them being the word that the question framed its format with."""
+    programs.add_script(
+        "squeue",
+        f"""for argument; do case $argument in --format=*) nonce=${{argument#--format=}}; nonce=${{nonce%%|*}};; esac; done
+echo "$@" >>{programs.calls}/asked
+sed "s/NONCE/$nonce/g" <<'END'
+{chr(10).join(lines)}
+END
+""",
+    )
+
+
+def line(job: int, person: str, comment: str, state: str = "RUNNING") -> str:
+    return f"NONCE|{job}|{person}|{state}|{comment}|NONCE"
+
+
+def test_this_hubs_jobs_are_found_by_their_comment_in_one_question(slurm: CommandSlurm, programs: FakePrograms) -> None:
+    squeue_says(
+        programs,
+        line(1, "ada", f"studiolo:{MARK}:session:0a1b"),
+        line(2, "ben", f"studiolo:{MARK}:dask:w-1", "PENDING"),
+        line(3, "ben", "studiolo:ffffffff:session:2"),
+        line(4, "ben", "(null)"),
+        line(5, "ben", f"studiolo:{MARK}:session:3", "COMPLETING"),
+        line(6, "ben", f"xstudiolo:{MARK}:session:4"),
+        line(7, "ben", f"studiolo:{MARK}:session:5:6"),
+        line(8, "ben", f"studiolo:{MARK}:session:4", "SUSPENDED"),
+        line(9, "ben", f"studiolo:{MARK}:session:5", "CONFIGURING"),
+    )
+    assert asyncio.run(slurm.tagged()) == (
+        Tagged(1, "ada", "session", "0a1b"),
+        Tagged(2, "ben", "dask", "w-1"),
+        Tagged(8, "ben", "session", "4"),
+        Tagged(9, "ben", "session", "5"),
+    )
+    assert slurm.calls == {"squeue": 1}
+
+
+FORGED = f"studiolo:{MARK}:session:666"
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        f"x\n4712|ada|RUNNING|{FORGED}|x",
+        f"x\n|4712|ada|RUNNING|{FORGED}|",
+        f"{FORGED}|x\nx|4712|ada|RUNNING|{FORGED}",
+        f"x|4712|ada|RUNNING|{FORGED}",
+        f"x\r|4712|ada|RUNNING|{FORGED}",
+        f"{'0' * 32}|4712|ada|RUNNING|{FORGED}|{'0' * 32}",
+        f"x\n{'0' * 32}|4712|ada|RUNNING|{FORGED}|{'0' * 32}\nx",
+        f"x\nstudiolo\n4712|ada|RUNNING|{FORGED}",
+    ],
+)
+def test_a_comment_that_looks_like_lines_about_somebody_elses_job_names_nobody_elses_job(
+    slurm: CommandSlurm, programs: FakePrograms, comment: str
+) -> None:
+    # People may write anything into their own jobs' comments, line breaks too.
+    squeue_says(programs, line(13, "mallory", comment), line(1, "ben", f"studiolo:{MARK}:session:1"))
+    assert asyncio.run(slurm.tagged()) == (Tagged(1, "ben", "session", "1"),)
+
+
+def test_every_question_for_tagged_jobs_has_a_word_of_its_own(slurm: CommandSlurm, programs: FakePrograms) -> None:
+    squeue_says(programs)
+    for _ in range(3):
+        asyncio.run(slurm.tagged())
+    asked = (programs.calls / "asked").read_text(encoding="utf-8").splitlines()
+    assert len(set(asked)) == 3
+    assert all(re.fullmatch(r"--noheader --format=([0-9a-f]{32})\|%A\|%u\|%T\|%k\|\1", question) for question in asked)
+
+
+def test_half_a_list_of_tagged_jobs_is_no_answer(slurm: CommandSlurm, programs: FakePrograms) -> None:
+    programs.add("squeue", out="0a|1|ada|RUNN")
+    failure(SlurmUnavailable, slurm.tagged())
+
+
 def test_what_is_not_utf8_is_read_all_the_same(slurm: CommandSlurm, programs: FakePrograms) -> None:
     programs.add("squeue", out=b"1|PENDING|f\xe4llt aus|n/a|N/A|N/A\n")
     assert asyncio.run(slurm.queue([1]))[1].reason == "f\N{REPLACEMENT CHARACTER}llt aus"
@@ -316,6 +431,7 @@ def test_what_is_not_utf8_is_read_all_the_same(slurm: CommandSlurm, programs: Fa
 
 ASKED: list[tuple[str, Callable[[CommandSlurm], Awaitable[Any]]]] = [
     ("squeue", lambda slurm: slurm.queue([1])),
+    ("squeue", lambda slurm: slurm.tagged()),
     ("sacct", lambda slurm: slurm.finished([1])),
     ("sinfo", lambda slurm: slurm.node_address("gpu1")),
 ]
@@ -378,7 +494,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[asyncio.subprocess.Process]
     ("name", "ask"),
     [
         *ASKED,
-        ("sudo", lambda slurm: slurm.submit("ada", SCRIPT, ENVIRONMENT)),
+        ("sudo", lambda slurm: slurm.submit("ada", BATCH, ENVIRONMENT)),
         ("sudo", lambda slurm: slurm.cancel("ada", [1])),
     ],
 )
@@ -386,7 +502,7 @@ def test_a_command_that_takes_too_long_is_killed_and_counts_as_no_answer(
     cluster: Cluster, programs: FakePrograms, started: list[asyncio.subprocess.Process], name: str, ask: Any
 ) -> None:
     programs.add_script(name, "exec sleep 600\n")
-    error = failure(SlurmUnavailable, ask(CommandSlurm(cluster, timeout=0.02)))
+    error = failure(SlurmUnavailable, ask(CommandSlurm(cluster, MARK, timeout=0.02)))
     assert error.words == "no answer within 0.02 s"
     assert [process.returncode for process in started] == [-signal.SIGKILL]
 
@@ -397,7 +513,7 @@ def test_a_command_is_killed_where_whoever_waits_for_it_gives_up(
     programs.add_script("squeue", "echo\nexec sleep 600\n")
 
     async def give_up() -> None:
-        asked = asyncio.ensure_future(CommandSlurm(cluster).queue([1]))
+        asked = asyncio.ensure_future(CommandSlurm(cluster, MARK).queue([1]))
         while not started:
             await asyncio.sleep(0)
         asked.cancel()
@@ -416,7 +532,7 @@ def test_a_child_of_sudo_that_goes_on_keeps_nobody_waiting(
     programs.add_script("sudo", f"sleep 600 &\necho $! >{child}\nwait\n")
 
     async def submit() -> None:
-        asked = asyncio.ensure_future(CommandSlurm(cluster, timeout=0.2).submit("ada", SCRIPT, ENVIRONMENT))
+        asked = asyncio.ensure_future(CommandSlurm(cluster, MARK, timeout=0.2).submit("ada", BATCH, ENVIRONMENT))
         await asyncio.wait({asked}, timeout=5)  # gives up here, so that a failure of this test does not last 600 s
         was_done = asked.done()
         os.kill(int(child.read_text(encoding="utf-8")), signal.SIGKILL)
@@ -456,6 +572,6 @@ def test_a_node_that_slurm_does_not_list_is_reached_by_its_name(slurm: CommandSl
 
 
 def test_a_sites_pattern_of_addresses_comes_before_slurms(cluster: Cluster) -> None:
-    slurm = CommandSlurm(cluster.model_copy(update={"node_address": "{node}-ib0.example.org"}))
+    slurm = CommandSlurm(cluster.model_copy(update={"node_address": "{node}-ib0.example.org"}), MARK)
     assert asyncio.run(slurm.node_address("gpu1")) == "gpu1-ib0.example.org"
     assert slurm.calls == {}

@@ -240,7 +240,7 @@ def test_nothing_of_the_callers_python_steers_the_installation() -> None:
 def test_the_launcher_is_installed_for_all_and_must_ignore_the_callers_environment(tmp_path: Path) -> None:
     source = tmp_path / "studiolo" / "slurm"
     source.mkdir(parents=True)
-    (source / "launcher.py").write_text("#!/usr/bin/python3 -I\nprint()\n")
+    (source / "launcher.py").write_text("#!/usr/bin/python3 -IS\nprint()\n")
     (tmp_path / "prefix").mkdir()
     target = python_env.install_launcher(tmp_path, tmp_path / "prefix")
     assert stat.S_IMODE(target.stat().st_mode) == 0o755

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import shlex
+import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -15,18 +17,23 @@ from hypothesis import strategies as st
 
 from studiolo.errors import RequestError
 from studiolo.request import FIELDS, Request, check
-from studiolo.script import Job, render
+from studiolo.script import Batch, Job, render
 from studiolo.session_job import session_job
 from studiolo.site import Environment, Site, parse
 from studiolo.units import parse_memory, parse_minutes
 
 SESSION = "0123456789abcdef"
+LOG = "fedcba98765432100123456789abcdef"
 ALWAYS = {"job-name", "comment", "partition", "nodes", "ntasks", "cpus-per-task", "mem", "time", "output", "export"}
-JOB = Job(name="studiolo", comment="studiolo:session:1", log="/logs/1.log", command=["/bin/true"])
+JOB = Job(name="studiolo", comment="studiolo:0:session:1", log="1.log", command=["/bin/true"])
 
 
 def session_script(request: Request, site: Site) -> str:
-    return render(request, site, session_job(site, request, SESSION))
+    return session_batch(request, site).text
+
+
+def session_batch(request: Request, site: Site) -> Batch:
+    return render(request, site, session_job(site, request, SESSION, LOG))
 
 
 def directives(script: str) -> dict[str, str]:
@@ -197,14 +204,14 @@ def test_a_hostile_job_is_refused_or_stays_one_directive(site: Site, field: str,
 
 def assert_one_directive(request: Request, site: Site, job: Job) -> None:
     try:
-        script = render(request, site, job)
+        script = render(request, site, job).text
     except ValueError:
         return
     lines = [line for line in script.split("\n") if line.startswith("#SBATCH")]
     assert len(lines) == len(directives(script))
     assert all(re.fullmatch(r"#SBATCH --[a-z-]+(=[!-~]+)?", line) for line in lines)
     assert not re.search(r"[\s\"'`$;\\<>()#!*?{}\[\]]", "".join(directives(script).values()))
-    assert len(script.split("\n")) == len(lines) + 5
+    assert len(script.split("\n")) == len(lines) + (7 if job.log.startswith("/") else 5)
 
 
 @pytest.mark.parametrize("value", ["", "a b", "a\n", "a;b", "a$b", "ä", "a'b"])
@@ -221,7 +228,7 @@ WORDS = st.lists(st.text(st.characters(exclude_characters="\x00", codec="utf-8")
 
 @given(command=WORDS)
 def test_the_command_is_quoted_word_by_word(site: Site, command: list[str]) -> None:
-    script = render(check({}, site), site, dataclasses.replace(JOB, command=command))
+    script = render(check({}, site), site, dataclasses.replace(JOB, command=command)).text
     assert shlex.split(script.partition("\nexec ")[2]) == command
 
 
@@ -235,7 +242,7 @@ def test_the_command_is_quoted_word_by_word(site: Site, command: list[str]) -> N
 def test_variables_of_an_environment_arrive_as_they_are_written(site: Site, values: dict[str, str]) -> None:
     values |= {"X_QUOTES": 'it\'s "$HOME" `id` $(id) \\ ! * ~ #'}
     changed = site.model_copy(update={"environments": {"base": Environment(variables=values)}})
-    script = render(check({}, changed), changed, dataclasses.replace(JOB, command=["/usr/bin/env", "-0"]))
+    script = render(check({}, changed), changed, dataclasses.replace(JOB, command=["/usr/bin/env", "-0"])).text
     done = subprocess.run(["bash"], input=script.encode(), capture_output=True, env={}, check=True)
     arrived = dict(pair.partition("=")[::2] for pair in done.stdout.decode().split("\0"))
     assert {key: arrived[key] for key in values} == values
@@ -243,7 +250,9 @@ def test_variables_of_an_environment_arrive_as_they_are_written(site: Site, valu
 
 def test_a_script_ends_where_a_module_can_not_be_loaded(site: Site, tmp_path: Path) -> None:
     ran = tmp_path / "ran"
-    script = render(check({"environment": "torch"}, site), site, dataclasses.replace(JOB, command=["touch", str(ran)]))
+    script = render(
+        check({"environment": "torch"}, site), site, dataclasses.replace(JOB, command=["touch", str(ran)])
+    ).text
     script = script.replace("set -e", "module() { return 1; }\nset -e")
     done = subprocess.run(["bash"], input=script, text=True, capture_output=True, check=False)
     assert done.returncode == 1
@@ -251,7 +260,7 @@ def test_a_script_ends_where_a_module_can_not_be_loaded(site: Site, tmp_path: Pa
 
 
 def test_the_job_becomes_the_program_so_that_slurms_signals_reach_it(site: Site) -> None:
-    script = render(check({}, site), site, JOB)
+    script = render(check({}, site), site, JOB).text
     assert script.endswith("\nexec /bin/true\n")
 
 
@@ -291,16 +300,89 @@ def test_modules_are_loaded_in_the_order_of_the_site_before_variables_are_set(si
     ]
 
 
-def test_a_job_can_be_found_again_by_its_comment_and_its_log(site: Site) -> None:
+def test_a_job_can_be_found_again_by_its_comment(site: Site) -> None:
     found = directives(session_script(check({}, site), site))
-    assert found["comment"] == f"studiolo:session:{SESSION}"
-    assert found["output"] == f"/var/lib/studiolo/logs/sessions/{SESSION}.log"
+    assert found["comment"] == f"studiolo:{site.mark}:session:{SESSION}"
+    assert re.fullmatch(r"[0-9a-f]{8}", site.mark)
+
+
+@pytest.mark.parametrize(
+    "hub", ['node_address = "10.0.0.1"', "node_port = 8082", 'base_url = "/other/"'], ids=["address", "port", "path"]
+)
+def test_two_hubs_on_one_cluster_mark_their_jobs_differently(edited: Callable[..., str], site: Site, hub: str) -> None:
+    other = parse(edited(("[authentication]", f"[hub]\n{hub}\n\n[authentication]")))
+    assert other.mark != site.mark
+
+
+# --- The log ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_name_of_the_log_is_nothing_that_the_queue_shows(site: Site) -> None:
+    found = directives(session_script(check({}, site), site))
+    assert found["output"] == "/dev/null"
+    assert not any(LOG in value for value in found.values())
 
 
 def test_the_log_lies_in_the_home_where_the_site_names_no_folder(edited: Callable[..., str]) -> None:
     site = parse(edited(('logs = "/var/lib/studiolo/logs/sessions"', "")))
-    found = directives(session_script(check({}, site), site))
-    assert found["output"] == f".studiolo-{SESSION}.log"
+    batch = session_batch(check({}, site), site)
+    assert directives(batch.text)["output"] == f".studiolo-{SESSION}.log"
+    assert "exec >" not in batch.text
+
+
+@pytest.fixture
+def logged(edited: Callable[..., str], tmp_path: Path) -> tuple[Path, Callable[[], int]]:
+    """The place of a log in a folder of logs, and what runs a script that logs there."""
+    folder = tmp_path / "logs"
+    folder.mkdir(mode=0o1733)
+    log = folder / "s.log"
+    site = parse(edited())
+    script = render(
+        check({}, site), site, dataclasses.replace(JOB, log=str(log), command=["sh", "-c", "echo o; echo e >&2"])
+    )
+
+    def run() -> int:
+        return subprocess.run(["bash"], input=script.text, text=True, stdout=subprocess.DEVNULL, check=False).returncode
+
+    return log, run
+
+
+def test_a_job_makes_its_own_log_closed_to_others_and_says_everything_there(
+    logged: tuple[Path, Callable[[], int]],
+) -> None:
+    log, run = logged
+    assert run() == 0
+    assert log.read_text(encoding="utf-8") == "o\ne\n"
+    assert stat.S_IMODE(log.stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("in_its_place", ["file", "link", "dangling link", "folder", "pipe"])
+def test_a_job_neither_follows_nor_writes_what_stands_in_its_logs_place(
+    logged: tuple[Path, Callable[[], int]], in_its_place: str, tmp_path: Path
+) -> None:
+    log, run = logged
+    target = tmp_path / "target"
+    if in_its_place == "link":
+        target.touch()
+    put: dict[str, Callable[[], object]] = {
+        "file": log.touch,
+        "link": lambda: log.symlink_to(target),
+        "dangling link": lambda: log.symlink_to(target),
+        "folder": log.mkdir,
+        "pipe": lambda: os.mkfifo(log),
+    }
+    put[in_its_place]()
+    before = log.lstat()
+    assert run() == 73
+    assert (log.lstat().st_ino, log.lstat().st_size) == (before.st_ino, before.st_size)
+    assert target.exists() == (in_its_place == "link")
+    assert not target.exists() or not target.read_bytes()
+
+
+def test_a_job_without_a_folder_for_its_log_does_not_run(logged: tuple[Path, Callable[[], int]]) -> None:
+    log, run = logged
+    log.parent.rmdir()
+    assert run() == 73
 
 
 def test_a_gpu_of_no_named_type_is_asked_for_by_number_alone(edited: Callable[..., str]) -> None:

@@ -32,7 +32,14 @@ class Hub:
     status: int = 200
     body: bytes = b'{"environment": {"A": "1"}}'
     raw: bytes | None = None
+    statuses: list[int] = field(default_factory=list)
     requests: list[tuple[str, dict[str, str], Any]] = field(default_factory=list)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody waits for a hub that is away, unless a test says so."""
+    monkeypatch.setattr(singleuser, "HUB_AWAY_SECONDS", -1)
 
 
 @pytest.fixture
@@ -46,7 +53,7 @@ def hub() -> Iterator[Hub]:
             if told.raw is not None:
                 self.wfile.write(told.raw)
                 return
-            self.send_response(told.status)
+            self.send_response(told.statuses.pop(0) if told.statuses else told.status)
             self.send_header("Content-Length", str(len(told.body)))
             self.end_headers()
             self.wfile.write(told.body)
@@ -166,7 +173,7 @@ def test_every_failure_is_one_line_in_the_log_and_status_1(nobody_listens: str, 
         "STUDIOLO_HUB": nobody_listens,
         "STUDIOLO_BOOTSTRAP": SECRET,
     }
-    done = run_python("singleuser.main()", environment)
+    done = run_python("singleuser.HUB_AWAY_SECONDS = -1; singleuser.main()", environment)
     assert done.returncode == 1
     assert done.stderr.startswith("studiolo: the hub at ")
     assert done.stderr.count("\n") == 1
@@ -244,19 +251,19 @@ def test_the_hub_is_told_the_port_with_the_servers_own_token(
     hub: Hub, killed: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JUPYTERHUB_API_URL", hub.url)
-    report(40000)
+    report(40000, {})
     ((path, headers, body),) = hub.requests
     assert (path, headers["authorization"], body) == ("/hub/api/studiolo/listening", "token tkn", {"port": 40000})
     assert killed == []
 
 
-@pytest.mark.parametrize("status", [400, 403, 404, 500])
+@pytest.mark.parametrize("status", [400, 413, 500, 503])
 def test_a_session_whose_port_the_hub_does_not_take_ends_and_says_why(
     hub: Hub, killed: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], status: int
 ) -> None:
     hub.status = status
     monkeypatch.setenv("JUPYTERHUB_API_URL", hub.url)
-    report(40000)
+    report(40000, {})
     assert killed == [(os.getpid(), signal.SIGTERM)]
     assert str(status) in capsys.readouterr().err
 
@@ -265,7 +272,7 @@ def test_a_session_that_can_not_reach_the_hub_ends_and_says_why(
     nobody_listens: str, killed: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("JUPYTERHUB_API_URL", nobody_listens)
-    report(40000)
+    report(40000, {})
     assert killed == [(os.getpid(), signal.SIGTERM)]
     assert capsys.readouterr().err.startswith("studiolo: the hub did not take this session's port")
 
@@ -275,8 +282,42 @@ def test_a_session_that_somebody_else_answers_ends_too(
 ) -> None:
     hub.raw = b"SSH-2.0-OpenSSH_9.2\r\n"
     monkeypatch.setenv("JUPYTERHUB_API_URL", hub.url)
-    report(40000)
+    report(40000, {})
     assert killed == [(os.getpid(), signal.SIGTERM)]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_a_session_that_the_hub_does_not_know_begins_again_with_the_environment_that_it_began_with(
+    hub: Hub, killed: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, status: int
+) -> None:
+    began: list[tuple[str, list[str], dict[str, str]]] = []
+
+    def execve(program: str, arguments: list[str], environment: dict[str, str]) -> None:
+        began.append((program, arguments, environment))
+        raise SystemExit  # what follows an exec is never reached
+
+    hub.status = status
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr(singleuser.os, "execve", execve)
+    monkeypatch.setenv("JUPYTERHUB_API_URL", hub.url)
+    monkeypatch.setenv("TMPDIR", str(scratch))
+    with pytest.raises(SystemExit):
+        report(40000, {"STUDIOLO_BOOTSTRAP": SECRET})
+    assert began == [(sys.executable, sys.orig_argv, {"STUDIOLO_BOOTSTRAP": SECRET})]
+    assert not scratch.exists()
+    assert killed == []
+
+
+def test_a_hub_that_is_just_coming_back_is_asked_again_and_the_log_says_so_once(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(singleuser, "HUB_AWAY_SECONDS", 60)
+    monkeypatch.setattr(singleuser.time, "sleep", lambda seconds: None)
+    hub.statuses = [503, 502]
+    assert exchange(hub.url, SECRET) == {"A": "1"}
+    assert len(hub.requests) == 3
+    assert capsys.readouterr().err.count("the hub does not answer (HTTP Error 503") == 1
 
 
 # --- Folders ---------------------------------------------------------------------------------------------------------
@@ -403,7 +444,8 @@ def environment_of_a_server(hub: Hub, tmp_path: Path, **given: str) -> dict[str,
     hub.body = json.dumps({"environment": also | given}).encode()
     code = (
         "import json, os, time; time.time = lambda: 1000.5; "
-        "singleuser.serve = lambda ports: print(json.dumps({**os.environ, 'ports': ports})); singleuser.main()"
+        "singleuser.serve = lambda ports, begun: print(json.dumps({**os.environ, 'ports': ports, 'begun': sorted(begun)})); "
+        "singleuser.main()"
     )
     done = run_python(code, {"HOME": str(tmp_path), "STUDIOLO_HUB": hub.url, "STUDIOLO_BOOTSTRAP": SECRET})
     assert done.stderr == ""
@@ -415,7 +457,8 @@ def test_the_secret_is_taken_out_of_the_environment_before_anything_else_starts(
     found = environment_of_a_server(hub, tmp_path, JUPYTERHUB_API_TOKEN="t")
     assert found["JUPYTERHUB_API_TOKEN"] == "t"
     assert found["ports"] == "1-2"
-    assert SECRET not in "".join(found.values())
+    assert found["begun"] == ["HOME", "LC_CTYPE", "STUDIOLO_BOOTSTRAP", "STUDIOLO_HUB"]
+    assert SECRET not in str(found)
     assert {key for key in found if key.startswith("STUDIOLO")} <= {"STUDIOLO_ENDS"}
 
 

@@ -36,7 +36,7 @@ from spawners import form, sessionlog
 from spawners.adoption import CutOff, begin_again
 from spawners.engine import Engine, digest, engine_for
 from spawners.failure import RequestRefused, SessionFailed
-from studiolo.errors import LauncherFailed, RequestError, SlurmError, SlurmRefused, SlurmUnavailable
+from studiolo.errors import HomeUnusable, LauncherFailed, RequestError, SlurmError, SlurmRefused, SlurmUnavailable
 from studiolo.request import Request, check
 from studiolo.script import render
 from studiolo.session_job import session_job, session_log
@@ -150,9 +150,9 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
             try:
                 job = await asyncio.shield(self._submission)
                 state = await self._until_listening(job)
-                self.address = await self.engine.slurm[self.cluster].node_address(state.node)
             except SlurmError as error:
                 raise self._not_submitted(error) from error
+            self.address = await self._find_address(state.node)
             self.node, self.served_port = state.node, listening.result()
             self._save()
         except BaseException:
@@ -222,6 +222,15 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
                 self.log.warning("%s: %s", self._log_name, error)
             await asyncio.sleep(SEARCH_PAUSE_SECONDS)
 
+    async def _find_address(self, node: str) -> str:
+        """How the hub reaches the node. While Slurm does not answer, the session runs on and is asked for again."""
+        while True:
+            try:
+                return await self.engine.slurm[self.cluster].node_address(node)
+            except SlurmError as error:
+                self.log.warning("%s: %s", self._log_name, error)
+            await asyncio.sleep(SEARCH_PAUSE_SECONDS)
+
     def _expect(self) -> None:
         self.ip = self.engine.site.clusters[self.cluster].listen
         self.engine.expect(self.secret_digest, self)
@@ -264,6 +273,10 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
                     state, change = change.result(), None
                     if state.is_over:
                         raise self._ended(state)
+                    if state.is_pending and deadline is not None:
+                        self.log.warning("%s: job %d was put back into the queue", self._log_name, job)
+                        self.engine.expect(self.secret_digest, self)  # its server will begin once more
+                        deadline = None
                     if state.state == "RUNNING" and deadline is None:
                         deadline = loop.time() + limit
                 elif self._listening.done():
@@ -321,6 +334,9 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
             return SessionFailed(
                 what, "Nothing was started. The support has to mend this.", reason="launcher", support=support
             )
+        if isinstance(error, HomeUnusable):
+            advice = "Nothing was started. The support has to mend this."
+            return SessionFailed(f"{_sentence(error.words)}.", advice, reason="home", support=support)
         what = "The machine's scheduler does not answer at the moment."
         return SessionFailed(
             what, "Nothing was lost. Try again in a few minutes.", reason="scheduler", support=support, status=503
@@ -387,8 +403,8 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         if self.job is None:
             return
         async for state in self.engine.watchers[self.cluster].changes(self.job):
-            if state.is_over:
-                self.log.warning("%s: job %d ended as %s", self._log_name, state.job, state.state)
+            if state.is_over or state.is_pending:
+                self.log.warning("%s: job %d is %s", self._log_name, state.job, state.state)
                 self._end = None  # what comes now ends with stop_polling(), which must not cut it off
                 await self.poll_and_notify()
                 return
@@ -405,6 +421,11 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         watcher.follow_quietly(self.job)
         # Only a restarted hub knows nothing yet, and it asks before it opens: a job gone meanwhile must not look alive.
         state = watcher.state(self.job) or await watcher.first_answer(self.job, FIRST_ANSWER_SECONDS)
+        if state is not None and state.is_pending and self.served_port:
+            # An operator or a preemption has put it back into the queue: its server is gone, and its secret used up.
+            self.last_end = {"job": state.job, "state": "REQUEUED", "node": ""}
+            await self.engine.cancel(self.cluster, self.user.name, state.job)
+            return 1
         if state is None or not state.is_over:
             return None
         self.last_end = {"job": state.job, "state": state.state, "node": state.node}
@@ -575,6 +596,10 @@ async def _next(changes: AsyncIterator[JobState]) -> JobState:
 def _slurms_word(state: JobState) -> str:
     where = f" on {state.node}" if state.node else ""
     return f"Slurm's word for it is {state.state} (job {state.job}{where})."
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def _bracketed(address: str) -> str:

@@ -7,6 +7,7 @@
     ├── RequestError         the person who asked: a field, its value, what is allowed
     └── SlurmError           the cluster
         ├── LauncherFailed   the operator: sudo or the launcher did not do what site.toml promises
+        ├── HomeUnusable     the operator: the person's home folder can not be entered
         ├── SlurmRefused     Slurm answered "no": its own words are kept
         └── SlurmUnavailable Slurm did not answer: nothing is known, nothing may be concluded
 """
@@ -18,6 +19,7 @@ from dataclasses import dataclass
 
 __all__ = [
     "Fault",
+    "HomeUnusable",
     "LauncherFailed",
     "RequestError",
     "SiteError",
@@ -114,3 +116,9 @@ class LauncherFailed(SlurmError):
     """The hub may not act for this person, or the launcher is missing. The operator's move."""
 
     headline = "The hub was not able to {action} on your behalf: {words}"
+
+
+class HomeUnusable(SlurmError):
+    """The person's home folder can not be entered, so nothing can start in it. ``words`` name it. The operator's move."""
+
+    headline = "To {action} is not possible: {words}"

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
-from studiolo.errors import LauncherFailed, SlurmRefused, SlurmUnavailable
+from studiolo.errors import HomeUnusable, LauncherFailed, SlurmRefused, SlurmUnavailable
 from studiolo.script import Batch
 from studiolo.site import Cluster
 from studiolo.slurm.parse import (
@@ -45,6 +45,7 @@ _SILENT = re.compile(
 _ALARM = (-signal.SIGALRM, 128 + signal.SIGALRM)
 _OVER = re.compile(r"Invalid job id|already completing or completed", re.IGNORECASE)
 REAP_SECONDS = 1.0
+HOME_STATUS = 73  # the launcher's, where the home can not be entered
 _NOT_SLURM = re.compile(r"sudo:|studiolo-launch:|Sorry, user")
 
 
@@ -143,6 +144,8 @@ class CommandSlurm:
             return answer
         if answer.status == _ALARM[0] or (answer.status == _ALARM[1] and not answer.err.strip()):
             raise SlurmUnavailable(words, answer.err or "it did not answer in time")
+        if answer.status == HOME_STATUS:
+            raise HomeUnusable(words, answer.err.strip().rpartition("studiolo-launch: ")[2])
         # sudo may warn (a host name that it can not resolve) and go on: only where nobody else spoke is it to blame.
         slurm = "\n".join(line for line in answer.err.splitlines() if line.strip() and not _NOT_SLURM.match(line))
         if not slurm:

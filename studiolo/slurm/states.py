@@ -128,6 +128,9 @@ _ENDED = {
     "NODE_FAIL": Words("The node that it ran on failed.", "Start again: Slurm will choose another node."),
     "OUT_OF_MEMORY": Words("The job needed more memory than it had.", "Start again with more memory."),
     "PREEMPTED": Words("The job made way for one of higher priority.", "Start again; it will wait for its turn."),
+    "REQUEUED": Words(
+        "The job was put back into the queue, which ended its notebook server.", "Your files are safe: start again."
+    ),
     "TIMEOUT": Words("The job reached the end of its time.", "Start again, with more time if you need it."),
     "VANISHED": Words(
         "Neither Slurm's queue nor its accounting knows the job any more.",

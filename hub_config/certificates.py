@@ -25,7 +25,7 @@ from pathlib import Path
 from certipy import Certipy
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from spawners.certificates import general_name
 from studiolo.errors import Fault, SiteError
@@ -113,23 +113,26 @@ def proxy_trust(site: Site, component: str) -> str:
 
 
 def _found(folder: str) -> Iterator[tuple[str, Pair]]:
-    """What the store holds that can be used; what is half written or damaged is left out, to be made again."""
+    """What the store holds that can be used; what is half written, damaged or from another folder is left out."""
     try:
         records = json.loads((Path(folder) / "certipy.json").read_text())
     except (FileNotFoundError, ValueError):
         return
     for name in (*AUTHORITIES, *LEAVES):
         try:
+            path = records[name]["files"]["key"]
             certificate = _certificate(folder, name)
-            key = load_pem_private_key((Path(folder) / name / f"{name}.key").read_bytes(), password=None).public_key()
+            key = _public_half(Path(folder) / name / f"{name}.key")
             issuer = _certificate(folder, LEAVES.get(name, name))
-        except (FileNotFoundError, ValueError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             continue
-        same = [
-            k.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) for k in (key, certificate.public_key())
-        ]
-        if name in records and same[0] == same[1]:
+        if path == f"{folder}/{name}/{name}.key" and key == certificate.public_key():
             yield name, Pair(certificate.not_valid_after_utc, _names(certificate), _is_signed(certificate, issuer))
+
+
+def _public_half(path: Path) -> object:
+    # Not checked for being prime, which takes a second for all: whether it fits the certificate is looked at instead.
+    return load_pem_private_key(path.read_bytes(), password=None, unsafe_skip_rsa_key_validation=True).public_key()
 
 
 def _certificate(folder: str, name: str) -> x509.Certificate:

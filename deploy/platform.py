@@ -36,9 +36,10 @@ def up(settings: Settings, steps: Steps, node_path: Path) -> None:
     with steps.step("Slurm cluster"):
         box.up(instance, steps.part)
         instance = load(settings.state)  # what was found out about this machine may have been added
-    with steps.step("Passwords and permissions"):
+    with steps.step("Passwords, permissions, certificates"):
         values = secrets_store.ensure(settings.secrets, pwd.getpwnam(instance.hub_user).pw_gid)
         sudoers.install(sudoers_rules(settings), instance.tag, settings.state)
+        services.ensure_certificates(instance, settings)
     with steps.step("Hub and proxy"):
         services.up(instance, settings, box.supervisor(instance), node_path, steps.note)
         logins = access.build(services.public_url(instance), instance.people, values)

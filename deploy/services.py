@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pwd
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +12,12 @@ from deploy import node, python_env, stamps
 from deploy.errors import CommandFailed
 from deploy.hub_api import Hub, HubError
 from deploy.settings import Settings
+from hub_config.proxy import command as proxy_command
 from slurmbox import programs as cluster_programs
 from slurmbox.files import ensure_folder, last_lines
 from slurmbox.instance import Instance
 from slurmbox.supervise import Program, Supervisor
+from studiolo.site import load
 
 GROUP_FILE = "hub"
 HUB, PROXY = "hub", "proxy"
@@ -24,15 +28,10 @@ STAMPS = "services"
 
 
 def proxy_program(instance: Instance, settings: Settings, node_path: Path) -> Program:
-    """The proxy on its public port and, for the hub alone, on a second one."""
-    ports = instance.ports
-    hub = f"http://127.0.0.1:{ports['hub']}"
+    """The proxy. Its command line comes from the site file, as does the hub's configuration."""
     command = (
-        str(settings.python), "-I", "-m", "deploy.proxy_main", str(settings.secrets / "proxy_token"),
-        str(node_path), str(settings.prefix / "proxy" / node.PROGRAM),
-        "--ip", "127.0.0.1", "--port", str(ports["public"]),
-        "--api-ip", "127.0.0.1", "--api-port", str(ports["proxy_api"]),
-        "--log-level", "warn", "--default-target", hub, "--error-target", f"{hub}/hub/error",
+        str(settings.python), "-I", "-m", "hub_config.proxy", "--site", str(settings.site_file),
+        str(node_path), proxy_path(settings),
     )  # fmt: skip
     environment = {
         **cluster_programs.environment(instance),
@@ -41,6 +40,11 @@ def proxy_program(instance: Instance, settings: Settings, node_path: Path) -> Pr
         "NODE_ENV": "production",
     }
     return Program(PROXY, command, instance.hub_user, environment, priority=PROXY_PRIORITY)
+
+
+def proxy_path(settings: Settings) -> str:
+    """The proxy's own program, which Node.js runs."""
+    return str(settings.prefix / "proxy" / node.PROGRAM)
 
 
 def hub_program(instance: Instance, settings: Settings) -> Program:
@@ -76,9 +80,13 @@ def up(instance: Instance, settings: Settings, boss: Supervisor, node_path: Path
     hub = hub_program(instance, settings)
     boss.write(GROUP_FILE, [proxy, hub])
     boss.reload()  # stops those whose program has changed
+    site = load(settings.site_file)
     secret_files = sorted(settings.secrets.iterdir())
-    proxy_now = stamps.digest([stamps.read(settings.prefix, node.STAMP)], secret_files)
-    hub_now = stamps.digest([stamps.read(settings.prefix, python_env.STAMP)], [settings.site_file, *secret_files])
+    own = [settings.site_file, *secret_files, *sorted(Path(site.certificates).glob("*/*.crt"))]
+    line = proxy_command(site, str(node_path), proxy_path(settings))
+    given = [Path(word) for word in line if word.startswith(site.certificates)]
+    proxy_now = stamps.digest([stamps.read(settings.prefix, node.STAMP), *line], [*secret_files, *given])
+    hub_now = stamps.digest([stamps.read(settings.prefix, python_env.STAMP)], own)
     proxy_started = _ensure(instance, boss, PROXY, proxy_now)
     hub_started = _ensure(instance, boss, HUB, hub_now)
     api = Hub(public_url(instance), (settings.secrets / "api_token").read_text().strip())
@@ -89,6 +97,26 @@ def up(instance: Instance, settings: Settings, boss: Supervisor, node_path: Path
     note(f"{' and '.join(restarted)} started" if restarted else "running already")
     stamps.write(_stamp_folder(instance), PROXY, proxy_now)
     stamps.write(_stamp_folder(instance), HUB, hub_now)
+
+
+def ensure_certificates(instance: Instance, settings: Settings) -> None:
+    """Have the hub's account make the certificates between hub, proxy and sessions, before anything starts with them."""
+    account = pwd.getpwnam(instance.hub_user)
+    answer = subprocess.run(
+        [settings.python, "-I", "-m", "hub_config.certificates", "--renew", "--site", settings.site_file],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        cwd="/",
+        env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
+        user=account.pw_uid,
+        group=account.pw_gid,
+        extra_groups=[],
+        check=False,
+    )
+    if answer.returncode != 0:
+        said = (answer.stdout + answer.stderr).splitlines()
+        raise CommandFailed("The certificates between hub and sessions can not be made.", said)
 
 
 def public_url(instance: Instance) -> str:

@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from hub_config.addresses import hub_url, internal_scheme, url
+from hub_config.secret_files import secret
 from spawners import handlers
 from studiolo.errors import Fault, SiteError
 from studiolo.site import Site
@@ -33,6 +35,7 @@ OPERATOR_SCOPES = [
 def configure(c: Any, site: Site, site_file: str) -> None:
     """Fill ``c`` from the site. Raises :class:`SiteError` where a secret or an authenticator is missing."""
     addresses(c, site)
+    internal_tls(c, site)
     security(c, site)
     authentication(c, site)
     database(c, site)
@@ -46,15 +49,20 @@ def configure(c: Any, site: Site, site_file: str) -> None:
 def addresses(c: Any, site: Site) -> None:
     """Where browsers, nodes and the proxy find each other. The proxy is a process of its own: it outlives the hub."""
     hub = site.hub
-    scheme = "https" if hub.tls_certificate else "http"
-    c.JupyterHub.bind_url = f"{scheme}://{hub.address}:{hub.port}{hub.base_url}"
-    c.JupyterHub.hub_bind_url = f"http://{_listen(hub.node_address)}:{hub.node_port}"
-    c.JupyterHub.hub_connect_url = f"http://{hub.node_address}:{hub.node_port}"
+    c.JupyterHub.bind_url = url("https" if hub.tls_certificate else "http", hub.address, hub.port) + hub.base_url
+    c.JupyterHub.hub_bind_url = url(internal_scheme(site), _listen(hub.node_address), hub.node_port)
+    c.JupyterHub.hub_connect_url = hub_url(site)
     c.JupyterHub.proxy_class = "jupyterhub.proxy.ConfigurableHTTPProxy"
     c.ConfigurableHTTPProxy.should_start = False
-    c.ConfigurableHTTPProxy.api_url = f"http://{hub.proxy_address}:{hub.proxy_port}"
+    c.ConfigurableHTTPProxy.api_url = url(internal_scheme(site), hub.proxy_address, hub.proxy_port)
     c.JupyterHub.last_activity_interval = 30  # also how soon a restarted proxy has its routes again, in seconds
     c.ConfigurableHTTPProxy.auth_token = secret(site, "proxy_token")
+
+
+def internal_tls(c: Any, site: Site) -> None:
+    """TLS between proxy, hub and sessions; the certificates are made before (hub_config/certificates.py)."""
+    c.JupyterHub.internal_ssl = site.hub.internal_tls
+    c.JupyterHub.internal_certs_location = site.certificates
 
 
 def security(c: Any, site: Site) -> None:
@@ -155,26 +163,6 @@ def cookie_secret(site: Site) -> bytes:
             [Fault("paths.secrets", path, "must be 32 bytes in hexadecimal: openssl rand -hex 32")], "site.toml"
         )
     return bytes.fromhex(text)
-
-
-def secret(site: Site, name: str) -> str:
-    """Read one secret. Raises :class:`SiteError` where it is missing, empty, or open to others; never prints it."""
-    path = Path(site.paths.secrets) / name
-    try:
-        mode = path.stat().st_mode
-        text = path.read_text(encoding="utf-8").strip()
-    except UnicodeDecodeError:
-        raise SiteError(
-            [Fault("paths.secrets", str(path), "must be text: openssl rand -hex 32")], "site.toml"
-        ) from None
-    except OSError as error:
-        allowed = f"a file that the hub's account can read ({error.strerror})"
-        raise SiteError([Fault("paths.secrets", str(path), allowed)], "site.toml") from error
-    if mode & 0o007:
-        raise SiteError([Fault("paths.secrets", str(path), "must not be open to all users: chmod o= it")], "site.toml")
-    if not text:
-        raise SiteError([Fault("paths.secrets", str(path), "must not be empty")], "site.toml")
-    return text
 
 
 def _listen(address: str) -> str:

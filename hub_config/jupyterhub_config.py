@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+from hub_config import certificates
 from hub_config.configure import configure
 from hub_config.serving import begin_when_serving
 from studiolo.errors import SiteError
@@ -15,6 +16,8 @@ c = get_config()  # noqa: F821 - traitlets puts it here
 site_file = os.environ.get("STUDIOLO_SITE", "/etc/studiolo/site.toml")
 try:
     site = load(site_file)
+    if site.hub.internal_tls:
+        certificates.ensure(site)
     configure(c, site, site_file)
 except SiteError as error:
     sys.exit(str(error))

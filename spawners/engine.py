@@ -74,6 +74,10 @@ class Engine:
         """Remember whose job will come with the secret of this digest."""
         self._awaited[secret_digest] = spawner
 
+    def awaited(self, secret: str) -> StudioloSpawner | None:
+        """The spawner whose job holds ``secret``; ``None`` for a wrong, used or outdated one."""
+        return self._awaited.get(digest(secret))
+
     def redeem(self, secret: str) -> StudioloSpawner | None:
         """Return the spawner whose job holds ``secret``, once; ``None`` for a wrong, used or outdated one."""
         return self._awaited.pop(digest(secret), None)

@@ -14,9 +14,10 @@ from jupyterhub.apihandlers import APIHandler
 from jupyterhub.apihandlers.users import UserServerAPIHandler
 from tornado import web
 
+from spawners.certificates import RequestNotUsable
 from spawners.engine import digest, engine_for
 from spawners.failure import RequestRefused
-from spawners.server import StudioloSpawner
+from spawners.server import NotPlaced, StudioloSpawner
 from studiolo.errors import RequestError, shown
 from studiolo.request import check
 
@@ -27,6 +28,7 @@ SITE_SETTING = "studiolo_site_file"
 MAX_BODY = 4096
 MIN_PORT = 1024
 SERVER_FIELDS = {"display_name", "user_options"}
+NOT_AWAITED = "this secret is not awaited: the session was stopped, or has begun already"
 STOCK_CALLBACK = r"/api/batchspawner"
 
 
@@ -47,22 +49,36 @@ class BootstrapHandler(_SessionHandler):
     So the API token is in no script, in no job's environment, in no accounting: what Slurm sees is worthless once used.
     """
 
-    def post(self) -> None:
+    async def post(self) -> None:
         """Answer ``{"secret": …}`` with ``{"environment": {…}}``, once; 403 for any secret not awaited.
 
-        503 where the hub has just begun and will await it in a moment: ask again.
+        With TLS inside, the request also holds a ``csr``, and the answer ``certificate`` and ``authorities`` (PEM); 503
+        while Slurm does not say where the job runs, or where the hub has just begun and will await the secret in a moment:
+        ask again, nothing is used up.
         """
-        secret = self.body("secret")["secret"]
+        tls = bool(self.settings["internal_ssl"])
+        body = self.body("secret", "csr") if tls else self.body("secret")
+        secret = body["secret"]
         if not isinstance(secret, str):
             raise web.HTTPError(400, "secret must be a string")
         engine = engine_for(self.settings[SITE_SETTING])
         if engine.cut_off.awaits(digest(secret)):
             raise web.HTTPError(503, "the hub has just begun; ask again in a moment")
-        spawner = engine.redeem(secret)
+        spawner = engine.awaited(secret)
         if spawner is None:
-            raise web.HTTPError(403, "this secret is not awaited: the session was stopped, or has begun already")
+            raise web.HTTPError(403, NOT_AWAITED)
+        answer: dict[str, Any] = {}
+        if tls:
+            try:
+                answer = await spawner.certify(body["csr"])
+            except RequestNotUsable as error:
+                raise web.HTTPError(400, str(error)) from error
+            except NotPlaced as error:
+                raise web.HTTPError(503, str(error)) from error
+        if engine.redeem(secret) is not spawner:  # meanwhile stopped, or somebody was faster
+            raise web.HTTPError(403, NOT_AWAITED)
         self.set_header("Cache-Control", "no-store")
-        self.finish(json.dumps({"environment": spawner.session_environment()}))
+        self.finish(json.dumps({"environment": spawner.session_environment()} | answer))
 
 
 class ListeningHandler(_SessionHandler):

@@ -34,6 +34,7 @@ from traitlets import Dict, Integer, Unicode, default
 
 from spawners import form, sessionlog
 from spawners.adoption import CutOff, begin_again
+from spawners.certificates import authority_in, public_key, session_names
 from spawners.engine import Engine, digest, engine_for
 from spawners.failure import RequestRefused, SessionFailed
 from studiolo.errors import HomeUnusable, LauncherFailed, RequestError, SlurmError, SlurmRefused, SlurmUnavailable
@@ -43,14 +44,22 @@ from studiolo.session_job import session_job, session_log
 from studiolo.slurm.states import JobState, Words, ended_words, pending_words
 from studiolo.units import minutes_words
 
-__all__ = ["StudioloSpawner"]
+__all__ = ["NotPlaced", "StudioloSpawner"]
 
 STOP_SECONDS = 60
+PLACE_SECONDS = 20  # less than the node waits for an answer
 FIRST_ANSWER_SECONDS = 5  # JupyterHub gives all sessions together 10 s when it starts
 SUBMISSION_SECONDS = 30  # the launcher's own limit is shorter: beyond it, nobody is submitting any more
 SEARCH_PAUSE_SECONDS = 2
 NEWS_SECONDS = 2
 BEGIN_AGAIN_SECONDS = 900  # lifetime of the token with which the hub asks itself to go on with a start
+
+
+class NotPlaced(Exception):
+    """Slurm does not say (yet) on which node a job runs."""
+
+    def __init__(self) -> None:
+        super().__init__("Slurm does not say yet where this job runs: ask again")
 
 
 class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # batchspawner has no types
@@ -183,7 +192,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         self._save()
         self._expect()
         script = render(request, site, session_job(site, request, self.session_id, self.log_id))
-        environment = {"STUDIOLO_HUB": self.hub_url(), "STUDIOLO_BOOTSTRAP": secret}
+        environment = {"STUDIOLO_HUB": self.hub_url(), "STUDIOLO_BOOTSTRAP": secret, **self.visitor()}
         async with self.engine.door.passing(self.session_id):
             try:
                 job = await self.engine.slurm[self.cluster].submit(self.user.name, script, environment)
@@ -318,6 +327,54 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
             "STUDIOLO_WORKDIR": self.request.workdir or "",
         }
         return environment
+
+    # --- TLS between hub and node ------------------------------------------------------------------------------------
+
+    async def create_certs(self) -> dict[str, str]:
+        """Nothing yet: the session makes its own key on its node, and the hub signs for it then (:meth:`certify`)."""
+        return {}
+
+    async def move_certs(self, paths: dict[str, str]) -> dict[str, str]:
+        """Nothing to move."""
+        return paths
+
+    def visitor(self) -> dict[str, str]:
+        """What the job needs in its environment to trust the hub and to be let in to it; nothing without TLS inside."""
+        if not self.internal_ssl:
+            return {}
+        hub = self.engine.site.hub
+        return authority_in(self.internal_certs_location).visitor(hub.start_limit + hub.listen_limit)
+
+    async def certify(self, request: str) -> dict[str, str]:
+        """Sign a certificate for this session's server, for the node that Slurm runs its job on and for no other.
+
+        Returns ``certificate`` and ``authorities`` (PEM). Raises ``RequestNotUsable``, :class:`NotPlaced`.
+        """
+        assert self.request is not None
+        key = public_key(request)
+        node = await self._node()
+        try:
+            address = await self.engine.slurm[self.cluster].node_address(node)
+        except SlurmError as error:
+            raise NotPlaced from error
+        authority = authority_in(self.internal_certs_location)
+        certificate = authority.session(key, session_names(node, address), self.request.minutes)
+        return {"certificate": certificate, "authorities": authority.trusted}
+
+    async def _node(self) -> str:
+        """The node that this session's job runs on, by Slurm's word; the watcher may know it a moment after the job does."""
+        if self._submission is not None:
+            await asyncio.wait([self._submission], timeout=PLACE_SECONDS)
+        if self.job is None:
+            raise NotPlaced
+        watcher = self.engine.watchers[self.cluster]
+        state = watcher.state(self.job)
+        if not (state and state.runs_somewhere):
+            watcher.kick()
+        try:
+            return await asyncio.wait_for(_place(watcher.changes(self.job)), PLACE_SECONDS)
+        except asyncio.TimeoutError as error:
+            raise NotPlaced from error
 
     # --- What is told when it fails ----------------------------------------------------------------------------------
 
@@ -600,6 +657,14 @@ def _slurms_word(state: JobState) -> str:
 
 def _sentence(words: str) -> str:
     return words[:1].upper() + words[1:]
+
+
+async def _place(changes: AsyncIterator[JobState]) -> str:
+    """The node, as soon as the job runs on one."""
+    async for state in changes:
+        if state.runs_somewhere:
+            return state.node
+    raise NotPlaced
 
 
 def _bracketed(address: str) -> str:

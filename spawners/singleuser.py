@@ -28,9 +28,13 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from spawners.identity import VISITOR, Identity, certificate_request, keep, session_context, visitor_context
+
 EXCHANGE_SECONDS = 30
 HUB_AWAY_SECONDS = 120  # a hub that is away longer is not just being restarted
 LONGEST_PAUSE_SECONDS = 5.0
+GIVEN = ("STUDIOLO_HUB", "STUDIOLO_BOOTSTRAP", *VISITOR)
+ONLY_THE_HUB = "this program starts a session's server; only the hub can start it"
 # People can not write to the shared environment, and nodes may not reach PyPI: offer no extensions to install.
 SERVER_ARGUMENTS = ["--LabApp.extension_manager=readonly"]
 TRIES = 200
@@ -40,11 +44,15 @@ def main() -> None:
     """Become this session's notebook server. Every failure is one sentence in the job's log and exit status 1."""
     begun_with = dict(os.environ)
     try:
-        environment = exchange(os.environ.pop("STUDIOLO_HUB", ""), os.environ.pop("STUDIOLO_BOOTSTRAP", ""))
+        given = {name: os.environ.pop(name, "") for name in GIVEN}
+        door = front_door(given)
+        environment, identity = exchange(given["STUDIOLO_HUB"], given["STUDIOLO_BOOTSTRAP"], door)
         os.environ.update(environment)
         if minutes := os.environ.pop("STUDIOLO_MINUTES", ""):
             os.environ["STUDIOLO_ENDS"] = str(int(time.time()) + 60 * int(minutes))
         os.environ.update(scratch_environment(os.environ.pop("STUDIOLO_SCRATCH", "/tmp")))
+        if identity is not None:
+            os.environ.update(keep(identity, os.environ["TMPDIR"]))
         enter(os.environ.pop("STUDIOLO_WORKDIR", ""))
         ports = os.environ.pop("STUDIOLO_PORTS", "")
     except SessionError as error:
@@ -56,12 +64,30 @@ class SessionError(Exception):
     """Why the session can not begin, as a sentence for its owner."""
 
 
-def exchange(hub: str, secret: str) -> dict[str, str]:
-    """Fetch this session's environment from the hub for the one-time secret. Raises :class:`SessionError`."""
-    if not hub or not secret:
-        raise SessionError("this program starts a session's server; only the hub can start it")
+def front_door(given: Mapping[str, str]) -> ssl.SSLContext | None:
+    """How the hub is reached with what came with the job: ``None`` where hub and sessions talk plain http."""
+    if not given["STUDIOLO_HUB"].startswith("https://"):
+        return None
     try:
-        answer = json.load(persistently(lambda: post(f"{hub}/studiolo/bootstrap", {"secret": secret})))
+        return visitor_context(given)
+    except (ValueError, OSError) as error:
+        raise SessionError(ONLY_THE_HUB) from error
+
+
+def exchange(hub: str, secret: str, door: ssl.SSLContext | None = None) -> tuple[dict[str, str], Identity | None]:
+    """Fetch this session's environment from the hub for the one-time secret. Raises :class:`SessionError`.
+
+    Where hub and sessions talk over TLS, ``door`` lets this program in, and the hub signs a certificate for a key that
+    is made here and goes nowhere.
+    """
+    if not hub or not secret:
+        raise SessionError(ONLY_THE_HUB)
+    body, key = {"secret": secret}, ""
+    if door is not None:
+        key, body["csr"] = certificate_request()
+    try:
+        with persistently(lambda: post(f"{hub}/studiolo/bootstrap", body, context=door)) as told:
+            answer = json.load(told)
     except urllib.error.HTTPError as error:
         raise SessionError(
             f"the hub refused this session ({error.code}): it was stopped, or has begun already"
@@ -69,18 +95,20 @@ def exchange(hub: str, secret: str) -> dict[str, str]:
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise SessionError(f"the hub at {hub} can not be reached from this node ({error}): tell the support") from error
     environment = answer.get("environment") if isinstance(answer, dict) else None
-    if not isinstance(environment, dict):
+    signed = [answer.get(name) for name in ("certificate", "authorities")] if isinstance(answer, dict) and key else []
+    if not isinstance(environment, dict) or not all(isinstance(text, str) for text in signed):
         raise SessionError(f"something else than the hub answers at {hub}: tell the support")
-    return {str(key): str(value) for key, value in environment.items()}
+    identity = Identity(key, *map(str, signed)) if signed else None
+    return {str(name): str(value) for name, value in environment.items()}, identity
 
 
-def post(url: str, body: dict[str, Any], token: str = "") -> Any:
+def post(url: str, body: dict[str, Any], token: str = "", context: ssl.SSLContext | None = None) -> Any:
     """Send JSON and return the open answer. Goes straight to the hub, whatever proxy the environment names."""
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"token {token}"} if token else {})
     request = urllib.request.Request(url, json.dumps(body).encode(), headers)  # noqa: S310 - the hub's own address
     handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
-    if authority := os.environ.get("JUPYTERHUB_SSL_CLIENT_CA"):
-        handlers.append(urllib.request.HTTPSHandler(context=ssl.create_default_context(cafile=authority)))
+    if context is not None:
+        handlers.append(urllib.request.HTTPSHandler(context=context))
     return urllib.request.build_opener(*handlers).open(request, timeout=EXCHANGE_SECONDS)
 
 
@@ -93,7 +121,9 @@ def persistently(ask: Callable[[], Any], pause: float = 0.5) -> Any:
             return ask()
         except (OSError, http.client.HTTPException) as error:  # HTTPError is an OSError
             refused = isinstance(error, urllib.error.HTTPError) and error.code < 500
-            if refused or time.monotonic() > deadline:
+            # Whoever has no certificate of ours does not get one by waiting.
+            stranger = isinstance(getattr(error, "reason", None), ssl.SSLCertVerificationError)
+            if refused or stranger or time.monotonic() > deadline:
                 raise
             if not told:
                 told = True
@@ -187,7 +217,7 @@ def report(port: int, begun_with: Mapping[str, str]) -> None:
     """Tell the hub the port. Where it refuses, begin again; where it stays away, end, with the reason in the log."""
     url = f"{os.environ['JUPYTERHUB_API_URL']}/studiolo/listening"
     try:
-        persistently(lambda: post(url, {"port": port}, os.environ["JUPYTERHUB_API_TOKEN"]).close())
+        persistently(lambda: post(url, {"port": port}, os.environ["JUPYTERHUB_API_TOKEN"], session_context()).close())
     except urllib.error.HTTPError as error:
         if error.code in (401, 403, 404):
             begin_again(begun_with)

@@ -138,6 +138,11 @@ class Hub(_Section):
     tls_key: OptionalPath = Field("", description="Key of that certificate, readable by the hub's account only.")
     node_address: Host = Field("127.0.0.1", description="The hub's address as compute nodes reach it.")
     node_port: Port = Field(8081, description="The hub's port as compute nodes reach it.")
+    internal_tls: bool = Field(
+        True,
+        description="TLS, with certificates on both sides, between proxy, hub and sessions. Certificates are made below "
+        "`paths.state`; no key ever leaves the machine that it was made on.",
+    )
     proxy_address: Host = Field("127.0.0.1", description="Where the proxy listens for the hub's commands.")
     proxy_port: Port = Field(8001, description="Port of the same.")
     admins: tuple[Name, ...] = Field((), description="Names of those who may administer the hub.")
@@ -289,6 +294,11 @@ class Site(_Section):
     def tag(self, kind: str, name: str) -> str:
         """The comment of a job of this hub, such as the ``"session"`` of that name."""
         return f"studiolo:{self.mark}:{kind}:{name}"
+
+    @property
+    def certificates(self) -> str:
+        """The hub's own folder of the certificates between proxy, hub and sessions."""
+        return f"{self.paths.state}/internal-tls"
 
     @property
     def python(self) -> str:

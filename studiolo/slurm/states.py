@@ -52,6 +52,11 @@ class JobState:
         return self.state in PENDING_STATES
 
     @property
+    def runs_somewhere(self) -> bool:
+        """It runs, and on which node is known."""
+        return bool(self.node) and not self.is_pending and not self.is_over
+
+    @property
     def is_over(self) -> bool:
         """It has ended or is ending, and will not run again."""
         return self.state in OVER_STATES

@@ -76,15 +76,37 @@ def test_browsers_nodes_and_proxy_find_each_other(c: Config, site_with: Callable
     hub = '[hub]\naddress = "10.0.0.1"\nport = 8443\nbase_url = "/lab/"\nnode_address = "10.1.0.1"\nnode_port = 8082\nproxy_port = 8002\n'
     settings.addresses(c, site_with(("[authentication]", hub + "[authentication]")))
     assert c.JupyterHub.bind_url == "http://10.0.0.1:8443/lab/"
-    assert c.JupyterHub.hub_bind_url == "http://0.0.0.0:8082"
-    assert c.JupyterHub.hub_connect_url == "http://10.1.0.1:8082"
-    assert c.ConfigurableHTTPProxy.api_url == "http://127.0.0.1:8002"
+    assert c.JupyterHub.hub_bind_url == "https://0.0.0.0:8082"
+    assert c.JupyterHub.hub_connect_url == "https://10.1.0.1:8082"
+    assert c.ConfigurableHTTPProxy.api_url == "https://127.0.0.1:8002"
     assert c.ConfigurableHTTPProxy.auth_token == SECRETS["proxy_token"]
 
 
 def test_the_hub_listens_on_loopback_where_the_nodes_are_this_host(c: Config, site_with: Callable[..., Site]) -> None:
     settings.addresses(c, site_with())
+    assert c.JupyterHub.hub_bind_url == "https://127.0.0.1:8081"
+
+
+def test_inside_is_tls_unless_the_site_says_otherwise(c: Config, site_with: Callable[..., Site]) -> None:
+    site = site_with()
+    settings.internal_tls(c, site)
+    assert c.JupyterHub.internal_ssl is True
+    assert c.JupyterHub.internal_certs_location == f"{site.paths.state}/internal-tls"
+
+
+def test_without_tls_inside_everything_inside_is_http(c: Config, site_with: Callable[..., Site]) -> None:
+    site = site_with(("[authentication]", "[hub]\ninternal_tls = false\n[authentication]"))
+    settings.addresses(c, site)
+    settings.internal_tls(c, site)
+    assert c.JupyterHub.internal_ssl is False
     assert c.JupyterHub.hub_bind_url == "http://127.0.0.1:8081"
+    assert c.JupyterHub.hub_connect_url == "http://127.0.0.1:8081"
+    assert c.ConfigurableHTTPProxy.api_url == "http://127.0.0.1:8001"
+
+
+def test_an_address_of_ipv6_is_a_good_url(c: Config, site_with: Callable[..., Site]) -> None:
+    settings.addresses(c, site_with(("[authentication]", '[hub]\nnode_address = "fd00::1"\n[authentication]')))
+    assert c.JupyterHub.hub_connect_url == "https://[fd00::1]:8081"
 
 
 def test_browsers_come_by_https_where_there_is_a_certificate(c: Config, site_with: Callable[..., Site]) -> None:

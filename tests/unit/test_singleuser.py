@@ -83,7 +83,7 @@ def nobody_listens() -> Iterator[str]:
 
 def test_the_one_time_secret_is_exchanged_for_an_environment(hub: Hub) -> None:
     hub.body = b'{"environment": {"JUPYTERHUB_API_TOKEN": "t", "N": 5}}'
-    assert exchange(hub.url, SECRET) == {"JUPYTERHUB_API_TOKEN": "t", "N": "5"}
+    assert exchange(hub.url, SECRET) == ({"JUPYTERHUB_API_TOKEN": "t", "N": "5"}, None)
     ((path, headers, body),) = hub.requests
     assert path == "/hub/api/studiolo/bootstrap"
     assert body == {"secret": SECRET}
@@ -97,11 +97,23 @@ def test_started_by_hand_it_says_that_only_the_hub_can_start_it(address: str, se
         exchange(address, secret)
 
 
-@pytest.mark.parametrize("status", [400, 403, 404, 500, 503])
+@pytest.mark.parametrize("status", [400, 403, 404, 500])
 def test_a_refusal_of_the_hub_is_a_sentence(hub: Hub, status: int) -> None:
     hub.status = status
     with pytest.raises(SessionError, match=rf"the hub refused this session \({status}\)"):
         exchange(hub.url, SECRET)
+
+
+def test_a_hub_that_does_not_know_the_node_yet_is_asked_again_and_not_for_ever(
+    hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(singleuser.time, "sleep", pauses.append)
+    hub.status = 503
+    with pytest.raises(SessionError, match=r"\(503\)"):
+        exchange(hub.url, SECRET)
+    assert len(hub.requests) == singleuser.EXCHANGE_TRIES == len(pauses) + 1
+    assert all(body == {"secret": SECRET} for _, _, body in hub.requests)
 
 
 def test_a_hub_that_can_not_be_reached_is_a_sentence_that_names_it(nobody_listens: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from hub_config.addresses import hub_url, internal_scheme, url
 from hub_config.secret_files import secret
 from spawners import handlers
+from spawners.named import kept_names
 from studiolo.errors import Fault, SiteError
 from studiolo.site import Site
 
@@ -135,6 +136,9 @@ def sessions(c: Any, site: Site, site_file: str) -> None:
     c.StudioloSpawner.consecutive_failure_limit = 0
     c.StudioloSpawner.default_url = "/lab"
     c.JupyterHub.concurrent_spawn_limit = 0
+    # How many may be there at once is spawners/named.py's affair: JupyterHub only counts names, running or not.
+    c.JupyterHub.allow_named_servers = site.hub.sessions_per_person > 1
+    c.JupyterHub.named_server_limit_per_user = kept_names(site.hub.sessions_per_person)
 
 
 def web_server(c: Any, site_file: str) -> None:
@@ -150,7 +154,11 @@ def web_server(c: Any, site_file: str) -> None:
 def pages(c: Any, site: Site) -> None:
     """Our templates before JupyterHub's, and what they say."""
     c.JupyterHub.template_paths = [str(HERE / "templates")]
-    c.JupyterHub.template_vars = {"studiolo_title": site.title, "studiolo_support": site.support}
+    c.JupyterHub.template_vars = {
+        "studiolo_title": site.title,
+        "studiolo_support": site.support,
+        "studiolo_sessions": site.hub.sessions_per_person,
+    }
     c.JupyterHub.logo_file = str(HERE / "static" / "logo.svg")
 
 

@@ -10,25 +10,27 @@ import secrets
 from typing import Any, cast
 
 from jupyterhub import apihandlers
+from jupyterhub import handlers as page_handlers
 from jupyterhub.apihandlers import APIHandler
 from jupyterhub.apihandlers.users import UserServerAPIHandler
+from jupyterhub.handlers.pages import SpawnHandler
 from tornado import web
 
 from spawners.certificates import RequestNotUsable
 from spawners.engine import digest, engine_for
 from spawners.failure import RequestRefused
+from spawners.named import SITE_SETTING, NamedSessions, SpawnPage, name_refusal
 from spawners.server import NotPlaced, StudioloSpawner
 from studiolo.errors import RequestError, shown
 from studiolo.request import check
 
 __all__ = ["SITE_SETTING", "BootstrapHandler", "GatedServerHandler", "ListeningHandler", "install"]
 
-SITE_SETTING = "studiolo_site_file"
-
 MAX_BODY = 4096
 MIN_PORT = 1024
 SERVER_FIELDS = {"display_name", "user_options"}
 NOT_AWAITED = "this secret is not awaited: the session was stopped, or has begun already"
+PATCH_FIELDS = {"name", *SERVER_FIELDS}
 STOCK_CALLBACK = r"/api/batchspawner"
 
 
@@ -124,15 +126,14 @@ class ListeningHandler(_SessionHandler):
         return None
 
 
-class GatedServerHandler(UserServerAPIHandler):  # type: ignore[misc]
+class GatedServerHandler(NamedSessions, UserServerAPIHandler):  # type: ignore[misc]
     """JupyterHub's handler of servers, with the request checked before anything is stored or started."""
 
     def get_server_json_body(self) -> dict[str, Any]:
         """The body, its ``user_options`` passed through the gate (400 with every fault)."""
         raw = super().get_json_body()
-        if isinstance(raw, dict) and SERVER_FIELDS & set(raw) and (unknown := set(raw) - SERVER_FIELDS):
-            names = ", ".join(sorted(map(shown, unknown)))
-            raise web.HTTPError(400, f"unknown: {names}; known are: {', '.join(sorted(SERVER_FIELDS))}")
+        if isinstance(raw, dict) and SERVER_FIELDS & set(raw):
+            _refuse_unknown(raw, SERVER_FIELDS)
         body: dict[str, Any] = super().get_server_json_body()
         self._check(body.get("user_options"))
         return body
@@ -141,6 +142,9 @@ class GatedServerHandler(UserServerAPIHandler):  # type: ignore[misc]
         """The same for PATCH, which reads its body by itself."""
         body = super().get_json_body()
         if self.request.method == "PATCH" and isinstance(body, dict):
+            _refuse_unknown(body, PATCH_FIELDS)
+            if "name" in body and (refusal := name_refusal(body["name"])):
+                raise web.HTTPError(400, refusal)
             self._check(body.get("user_options"))
         return body
 
@@ -153,6 +157,12 @@ class GatedServerHandler(UserServerAPIHandler):  # type: ignore[misc]
             raise RequestRefused(error) from error
 
 
+def _refuse_unknown(body: dict[str, Any], known: set[str]) -> None:
+    if unknown := set(body) - known:
+        names = ", ".join(sorted(map(shown, unknown)))
+        raise web.HTTPError(400, f"unknown: {names}; known are: {', '.join(sorted(known))}")
+
+
 def install() -> None:
     """Put our routes before JupyterHub's and take batchspawner's away. Called once, before the hub reads its routes."""
     ours = [
@@ -163,3 +173,5 @@ def install() -> None:
     apihandlers.default_handlers[:] = ours + [
         (route[0], GatedServerHandler) if route[1] is UserServerAPIHandler else route for route in kept
     ]
+    pages = page_handlers.default_handlers
+    pages[:] = [(route[0], SpawnPage) if route[1] is SpawnHandler else route for route in pages]

@@ -146,6 +146,10 @@ class Hub(_Section):
     proxy_address: Host = Field("127.0.0.1", description="Where the proxy listens for the hub's commands.")
     proxy_port: Port = Field(8001, description="Port of the same.")
     admins: tuple[Name, ...] = Field((), description="Names of those who may administer the hub.")
+    sessions_per_person: Annotated[int, BeforeValidator(_whole), Field(ge=1, le=1000)] = Field(
+        3,
+        description="Sessions that one person may have at once, waiting ones counted. With 1, sessions have no names.",
+    )
     start_limit: Minutes = Field(
         24 * 60, description="How long a session may wait in the queue before the hub gives it up."
     )

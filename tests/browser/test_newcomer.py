@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from hubclient import Hub, until
+from pages import log_in, open_more_choices
 from playwright.sync_api import Page, expect
 
 CELL = "import studiolo\nstudiolo.session()"
@@ -25,27 +26,10 @@ SESSIONS = [
 VISITOR, NEWCOMER = 3, 5
 
 
-def log_in(page: Page, access: Mapping[str, Any], number: int = VISITOR) -> str:
-    """Log in as the n-th person of access.json; returns the name."""
-    user = access["users"][number]
-    page.goto(access["url"])
-    page.get_by_label("Username").fill(user["name"])
-    page.get_by_label("Password").fill(user["password"])
-    page.get_by_role("button", name="Sign in").click()
-    return str(user["name"])
-
-
 def picture(page: Page, name: str, title: str) -> None:
     """Keep a picture for the documentation, where STUDIOLO_PICTURES names a folder for them."""
     if (folder := os.environ.get("STUDIOLO_PICTURES")) and title == "One GPU":
         page.screenshot(path=str(Path(folder) / f"{name}.png"))
-
-
-def open_more_choices(page: Page) -> None:
-    """Open the knobs, unless a last choice that used them has opened them already."""
-    expect(page.locator(".studiolo-more")).to_be_visible()
-    if page.locator(".studiolo-more[open]").count() == 0:
-        page.get_by_text("More choices").click()
 
 
 @pytest.mark.parametrize(("title", "number", "expected", "tres"), SESSIONS, ids=["cpu", "quarter", "gpu"])
@@ -92,7 +76,7 @@ def test_two_clicks_and_a_cell_runs_on_the_node(
 def test_a_refused_choice_is_explained_on_the_page_and_stays_filled_in(
     page: Page, access: Mapping[str, Any], hub: Hub
 ) -> None:
-    name = log_in(page, access)
+    name = log_in(page, access, VISITOR)
     open_more_choices(page)
     page.get_by_label("CPUs", exact=True).fill("99")
     page.get_by_label("Folder to open").fill("<script>alert(1)</script>")
@@ -105,7 +89,7 @@ def test_a_refused_choice_is_explained_on_the_page_and_stays_filled_in(
 
 
 def test_a_launch_link_fills_the_page_in_and_starts_nothing(page: Page, access: Mapping[str, Any], hub: Hub) -> None:
-    name = log_in(page, access)
+    name = log_in(page, access, VISITOR)
     page.goto(f"{access['url']}hub/spawn?opt-profile=one-gpu&opt-minutes=30")
     expect(page.get_by_role("radio", name="One GPU", exact=True)).to_be_checked()
     expect(page.get_by_label("Time")).to_have_value("30")
@@ -116,7 +100,7 @@ def test_a_launch_link_fills_the_page_in_and_starts_nothing(page: Page, access: 
 def test_a_failed_start_says_what_happened_and_offers_the_way_back(
     page: Page, access: Mapping[str, Any], hub: Hub
 ) -> None:
-    name = log_in(page, access)
+    name = log_in(page, access, VISITOR)
     open_more_choices(page)
     page.get_by_label("Folder to open").fill("no/such/folder")
     page.get_by_role("button", name="Start").click()

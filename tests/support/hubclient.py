@@ -42,36 +42,35 @@ class Hub:
         headers = {"Authorization": f"token {token or self.token}"}
         return httpx.request(method, f"{self.url}hub/api/{path}", headers=headers, timeout=30, **kwargs)
 
-    def start(self, user: str, options: Mapping[str, Any]) -> httpx.Response:
-        """Ask for a session."""
-        return self.call("POST", f"users/{user}/server", json={"user_options": dict(options)})
+    def start(self, user: str, options: Mapping[str, Any], name: str = "") -> httpx.Response:
+        """Ask for a session, with a name or without."""
+        return self.call("POST", _path(user, name), json={"user_options": dict(options)})
 
-    def server(self, user: str) -> dict[str, Any]:
-        """The user's server as the hub sees it; empty where there is none."""
+    def server(self, user: str, name: str = "") -> dict[str, Any]:
+        """A server of the user as the hub sees it; empty where it does not run."""
         model: dict[str, Any] = self.call("GET", f"users/{user}").json()
-        return dict(model.get("servers", {}).get("", {}))
+        return dict(model.get("servers", {}).get(name, {}))
 
-    def ready(self, user: str) -> dict[str, Any]:
+    def ready(self, user: str, name: str = "") -> dict[str, Any]:
         """Wait until the server is ready."""
-        return dict(until(f"{user}'s server", lambda: (s := self.server(user)) and s["ready"] and s))
+        return dict(until(f"{user}'s server {name}", lambda: (s := self.server(user, name)) and s["ready"] and s))
 
-    def events(self, user: str) -> list[dict[str, Any]]:
+    def events(self, user: str, name: str = "") -> list[dict[str, Any]]:
         """The progress events until the start has succeeded or failed."""
         headers = {"Authorization": f"token {self.token}"}
+        url = f"{self.url}hub/api/{_path(user, name)}/progress"
         events = []
-        with httpx.stream(
-            "GET", f"{self.url}hub/api/users/{user}/server/progress", headers=headers, timeout=60
-        ) as answer:
+        with httpx.stream("GET", url, headers=headers, timeout=60) as answer:
             for line in answer.iter_lines():
                 if line.startswith("data:"):
                     events.append(json.loads(line.removeprefix("data:")))
         return events
 
-    def stop(self, user: str) -> None:
-        """Stop the user's server and wait until it is gone."""
-        answer = self.call("DELETE", f"users/{user}/server")
+    def stop(self, user: str, name: str = "") -> None:
+        """Stop a server of the user and wait until it is gone."""
+        answer = self.call("DELETE", _path(user, name))
         assert answer.status_code in (202, 204), answer.text
-        until(f"the end of {user}'s server", lambda: not self.server(user))
+        until(f"the end of {user}'s server {name}", lambda: not self.server(user, name))
 
     def slurm(self, *argv: str) -> str:
         """Run a Slurm command as root."""
@@ -116,3 +115,7 @@ class Hub:
             except OSError:
                 continue
         return {}
+
+
+def _path(user: str, name: str) -> str:
+    return f"users/{user}/servers/{name}" if name else f"users/{user}/server"

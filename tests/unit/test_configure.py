@@ -10,11 +10,13 @@ from typing import Any
 
 import batchspawner.api
 import jupyterhub.apihandlers
+import jupyterhub.handlers
 import pytest
 from jupyterhub.apihandlers.users import SpawnProgressAPIHandler, UserAPIHandler, UserServerAPIHandler
 from jupyterhub.app import JupyterHub
 from jupyterhub.auth import Authenticator, DummyAuthenticator, PAMAuthenticator
 from jupyterhub.authenticators.shared import SharedPasswordAuthenticator
+from jupyterhub.handlers.pages import SpawnHandler
 from jupyterhub.proxy import ConfigurableHTTPProxy
 from traitlets.config import Config, Configurable
 
@@ -22,6 +24,7 @@ from hub_config import configure as settings
 from hub_config.configure import configure, imported, secret
 from spawners import handlers
 from spawners.handlers import BootstrapHandler, GatedServerHandler, ListeningHandler
+from spawners.named import SpawnPage
 from spawners.server import StudioloSpawner
 from studiolo.errors import SiteError
 from studiolo.site import Site, parse
@@ -63,10 +66,10 @@ def c() -> Config:
 @pytest.fixture(autouse=True)
 def routes() -> Iterator[list[Any]]:
     """JupyterHub's routes, put back afterwards: :func:`install` changes them for the whole process."""
-    found = jupyterhub.apihandlers.default_handlers
-    before = list(found)
+    found, pages = jupyterhub.apihandlers.default_handlers, jupyterhub.handlers.default_handlers
+    before, pages_before = list(found), list(pages)
     yield found
-    found[:] = before
+    found[:], pages[:] = before, pages_before
 
 
 # --- Addresses -------------------------------------------------------------------------------------------------------
@@ -285,6 +288,16 @@ def test_sessions_keep_nothing_of_the_hubs_environment_and_may_wait_as_long_as_t
     assert c.JupyterHub.concurrent_spawn_limit == 0
 
 
+@pytest.mark.parametrize(("limit", "named", "kept"), [(1, False, 20), (3, True, 20), (50, True, 50)])
+def test_sessions_have_names_where_the_site_allows_several(
+    c: Config, site_with: Callable[..., Site], limit: int, named: bool, kept: int
+) -> None:
+    site = site_with(("[authentication]", f"[hub]\nsessions_per_person = {limit}\n[authentication]"))
+    settings.sessions(c, site, "/etc/studiolo/site.toml")
+    assert c.JupyterHub.allow_named_servers is named
+    assert c.JupyterHub.named_server_limit_per_user == kept
+
+
 def test_the_person_goes_to_the_progress_page_at_once(c: Config) -> None:
     settings.web_server(c, "/etc/studiolo/site.toml")
     assert c.JupyterHub.tornado_settings["slow_spawn_timeout"] == 0
@@ -299,6 +312,7 @@ def test_pages_are_ours_and_exist(c: Config, site_with: Callable[..., Site]) -> 
         path.name for path in Path(c.JupyterHub.template_paths[0]).iterdir()
     }
     assert c.JupyterHub.template_vars["studiolo_title"] == "Test site"
+    assert c.JupyterHub.template_vars["studiolo_sessions"] == 3
     assert c.JupyterHub.template_vars["studiolo_support"] == "Ask support@example.org."
 
 
@@ -377,9 +391,11 @@ def test_every_route_that_starts_a_server_passes_the_gate(routes: list[Any], pat
     assert handler_of(routes, path) is GatedServerHandler
 
 
-def test_no_route_to_the_handler_without_the_gate_is_left(routes: list[Any]) -> None:
+def test_no_route_to_a_handler_without_the_gate_is_left(routes: list[Any]) -> None:
     handlers.install()
     assert not any(route[1] is UserServerAPIHandler for route in routes)
+    assert not any(route[1] is SpawnHandler for route in jupyterhub.handlers.default_handlers)
+    assert handler_of(jupyterhub.handlers.default_handlers, "/spawn/ada/second") is SpawnPage
 
 
 def test_all_other_routes_of_jupyterhub_stay_as_they_are(routes: list[Any]) -> None:

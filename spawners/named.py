@@ -1,0 +1,129 @@
+"""Several sessions a person: what a name may be, and how many there may be at once.
+
+JupyterHub calls them named servers. Its own limit counts names, whether their session runs or not, and leaves out the
+session without a name. The site's counts what runs, waits or is being stopped, of both kinds: that is what a centre
+has to offer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from jupyterhub.handlers.pages import SpawnHandler
+from jupyterhub.slugs import is_valid_display_name, is_valid_safe_slug, normalise_unicode
+from tornado import web
+
+from spawners.engine import engine_for
+from studiolo.errors import shown
+
+__all__ = ["SITE_SETTING", "NamedSessions", "SpawnPage", "kept_names", "limit_refusal", "name_refusal", "title_refusal"]
+
+SITE_SETTING = "studiolo_site_file"  # of tornado's settings: the path of the site file
+
+# A session that is stopped keeps its name and its last choice until its owner deletes it; so many at most, whoever
+# sends names by the thousand.
+KEPT_NAMES = 20
+LONGEST_TITLE = 60  # fits on the pages
+
+
+def kept_names(limit: int) -> int:
+    """How many names a person may keep where ``limit`` sessions may be there at once."""
+    return max(KEPT_NAMES, limit)
+
+
+def name_refusal(name: object) -> str:
+    """Why this can not be the name of a new session; empty where it can."""
+    if isinstance(name, str) and is_valid_safe_slug(name):
+        return ""
+    return (
+        f"{shown(name)} can not be a session's name: use up to 30 small letters, digits and single hyphens, "
+        "a letter first and no hyphen last"
+    )
+
+
+def title_refusal(title: object) -> str:
+    """Why this can not be what people see as a session's name; empty where it can."""
+    if isinstance(title, str) and len(title) <= LONGEST_TITLE and is_valid_display_name(normalise_unicode(title)):
+        return ""
+    return f"{shown(title)} can not be a session's title: use up to {LONGEST_TITLE} printable characters"
+
+
+def limit_refusal(others: Sequence[str], limit: int) -> str:
+    """Why no further session may begin while ``others`` (their names) are there; empty where one may."""
+    if len(others) < limit:
+        return ""
+    names = ", ".join(name or "the one without a name" for name in others)
+    if limit == 1:
+        return "You have a session already, and one is what a person may have here. Stop it first."
+    return f"You have {len(others)} sessions ({names}), and {limit} at once are what a person may have here. Stop one first."
+
+
+class NamedSessions:
+    """A mix-in for JupyterHub's handlers that start sessions: refuses names, and too many sessions, in words."""
+
+    settings: dict[str, Any]
+
+    @property
+    def sessions_per_person(self) -> int:
+        """The site's limit."""
+        return engine_for(self.settings[SITE_SETTING]).site.hub.sessions_per_person
+
+    def over_limit(self, user: Any, name: str) -> str:
+        """Why ``user`` may not start the session ``name`` beside what is there; empty where it may."""
+        others = [spawner.name for spawner in user.spawners.values() if spawner.active and spawner.name != name]
+        return limit_refusal(sorted(others), self.sessions_per_person)
+
+    async def spawn_single_user(
+        self, user: Any, server_name: str = "", display_name: str = "", options: dict[str, Any] | None = None
+    ) -> None:
+        """JupyterHub's start of a session, refused with 409 where there are enough."""
+        if refusal := self.over_limit(user, server_name):
+            raise web.HTTPError(409, refusal)
+        await super().spawn_single_user(user, server_name, display_name, options)  # type: ignore[misc]
+
+    async def _check_named_server_request(
+        self, user: Any, server_name: object, display_name: object, check_limit: bool = True
+    ) -> None:
+        """JupyterHub's own check of a name, after ours, which says what is allowed."""
+        if self.sessions_per_person == 1:
+            raise web.HTTPError(400, "Sessions have no names here: one at a time is what a person may have.")
+        kept = user.orm_spawners
+        if server_name not in kept:
+            refusal = name_refusal(server_name) or title_refusal(display_name)
+            names = len(set(kept) - {""})
+            if not refusal and check_limit and names >= kept_names(self.sessions_per_person):
+                refusal = f"You have {names} named sessions, running or not, and no more are kept. Delete one first."
+            if refusal:
+                raise web.HTTPError(400, refusal)
+        elif display_name and (refusal := title_refusal(display_name)):
+            raise web.HTTPError(400, refusal)
+        await super()._check_named_server_request(user, server_name, display_name, check_limit)  # type: ignore[misc]
+
+
+class SpawnPage(NamedSessions, SpawnHandler):  # type: ignore[misc]  # JupyterHub has no types
+    """The start page, ``/hub/spawn/USER/NAME``."""
+
+    @property
+    def session_name(self) -> str:
+        """The name in the address; empty for the session without one."""
+        return self.path_args[1] if len(self.path_args) > 1 else ""
+
+    async def _render_form(
+        self, for_user: Any, spawner_options_form: str, message: str = "", html_message: str = ""
+    ) -> str:
+        """The page with the form, which says at once where nothing can be started."""
+        spawner = for_user.spawners[self.session_name]
+        if self.request.method == "POST" and self.session_name:
+            # JupyterHub shows the unnamed session's form after a refusal: what was typed here would be lost.
+            spawner_options_form = await spawner.get_options_form()
+        elif not message and not html_message:
+            message = self.over_limit(for_user, self.session_name)
+        self.session_title = spawner.display_name or self.session_name
+        page: str = await super()._render_form(for_user, spawner_options_form, message, html_message)
+        return page
+
+    def render_template(self, name: str, sync: bool = False, **values: Any) -> Any:
+        """JupyterHub's, with the title of the session that the page is about."""
+        values.setdefault("session_title", getattr(self, "session_title", ""))
+        return super().render_template(name, sync=sync, **values)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 
+from studiolo.slurm.facts import PendingJob
 from studiolo.slurm.states import JobState
 
-__all__ = ["parse_accounting", "parse_job_id", "parse_node_addresses", "parse_queue"]
+__all__ = ["parse_accounting", "parse_job_id", "parse_node_addresses", "parse_pending", "parse_queue"]
 
 # The fields asked for; no field of them can hold text of a person's choosing, so the separator is safe.
 QUEUE_FORMAT = "%A|%T|%r|%B|%S|%e"
 ACCOUNTING_FORMAT = "JobIDRaw,State,ExitCode,NodeList,Start,End"
 NODE_FORMAT = "%N %o"
+# A reservation's name is the operators' choice, and may hold what separates: it stands last.
+PENDING_FORMAT = "%A|%P|%Q|%r|%v"
 
 
 def parse_job_id(output: str) -> int:
@@ -62,6 +65,19 @@ def parse_accounting(output: str) -> dict[int, JobState]:
             signal=int(signal) if signal.isdigit() and signal != "0" else None,
         )
     return jobs
+
+
+def parse_pending(output: str) -> tuple[PendingJob, ...]:
+    """Read ``squeue --priority`` in :data:`PENDING_FORMAT`, in its order. Raises ``ValueError`` on half a line."""
+    if output and not output.endswith("\n"):
+        raise ValueError(f"the last line is half: {output[-200:]!r}")
+    waiting = []
+    for line in output.split("\n"):
+        if line.strip():
+            number, partition, priority, reason, reservation = line.split("|", 4)
+            inside = "" if reservation == "(null)" else reservation
+            waiting.append(PendingJob(int(number), partition, int(priority), inside, reason or "None"))
+    return tuple(waiting)
 
 
 def parse_node_addresses(output: str) -> dict[str, str]:

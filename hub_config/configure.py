@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from spawners import handlers
+from spawners.engine import SITE_SETTING
 from studiolo.errors import Fault, SiteError
 from studiolo.site import Site
 
@@ -135,7 +136,7 @@ def web_server(c: Any, site_file: str) -> None:
         "headers": {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"},
         # The person goes to the progress page at once; what can be refused was refused before.
         "slow_spawn_timeout": 0,
-        handlers.SITE_SETTING: site_file,
+        SITE_SETTING: site_file,
     }
 
 

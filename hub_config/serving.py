@@ -7,8 +7,10 @@ from collections.abc import Iterable
 
 from jupyterhub import orm
 from jupyterhub.app import JupyterHub
+from prometheus_client import REGISTRY
 
 from spawners.engine import engine_for
+from spawners.metrics import EngineCollector
 
 __all__ = ["begin_when_serving", "living_sessions"]
 
@@ -28,7 +30,9 @@ async def _begin(site_file: str) -> None:
     app = JupyterHub.instance()
     while app.http_server is None:
         await asyncio.sleep(LOOK_SECONDS)
-    engine_for(site_file).begin(living_sessions)
+    engine = engine_for(site_file)
+    engine.begin(living_sessions)
+    REGISTRY.register(EngineCollector(engine))
 
 
 def living_sessions() -> Iterable[str]:

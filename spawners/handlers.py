@@ -14,15 +14,14 @@ from jupyterhub.apihandlers import APIHandler
 from jupyterhub.apihandlers.users import UserServerAPIHandler
 from tornado import web
 
-from spawners.engine import digest, engine_for
+from spawners.engine import SITE_SETTING, digest, engine_for
 from spawners.failure import RequestRefused
+from spawners.offers import ClustersHandler
 from spawners.server import StudioloSpawner
 from studiolo.errors import RequestError, shown
 from studiolo.request import check
 
-__all__ = ["SITE_SETTING", "BootstrapHandler", "GatedServerHandler", "ListeningHandler", "install"]
-
-SITE_SETTING = "studiolo_site_file"
+__all__ = ["BootstrapHandler", "GatedServerHandler", "ListeningHandler", "install"]
 
 MAX_BODY = 4096
 MIN_PORT = 1024
@@ -142,6 +141,7 @@ def install() -> None:
     ours = [
         (r"/api/studiolo/bootstrap", BootstrapHandler),
         (r"/api/studiolo/listening", ListeningHandler),
+        (r"/api/studiolo/clusters", ClustersHandler),
     ]
     kept = [route for route in apihandlers.default_handlers if route[0] != STOCK_CALLBACK and route not in ours]
     apihandlers.default_handlers[:] = ours + [

@@ -21,6 +21,7 @@ from traitlets.config import Config, Configurable
 from hub_config import configure as settings
 from hub_config.configure import configure, imported, secret
 from spawners import handlers
+from spawners.engine import SITE_SETTING
 from spawners.handlers import BootstrapHandler, GatedServerHandler, ListeningHandler
 from spawners.server import StudioloSpawner
 from studiolo.errors import SiteError
@@ -266,7 +267,7 @@ def test_sessions_keep_nothing_of_the_hubs_environment_and_may_wait_as_long_as_t
 def test_the_person_goes_to_the_progress_page_at_once(c: Config) -> None:
     settings.web_server(c, "/etc/studiolo/site.toml")
     assert c.JupyterHub.tornado_settings["slow_spawn_timeout"] == 0
-    assert c.JupyterHub.tornado_settings[handlers.SITE_SETTING] == "/etc/studiolo/site.toml"
+    assert c.JupyterHub.tornado_settings[SITE_SETTING] == "/etc/studiolo/site.toml"
     assert c.JupyterHub.tornado_settings["headers"]["X-Content-Type-Options"] == "nosniff"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from hub_config.addresses import hub_url, internal_scheme, url
 from hub_config.secret_files import secret
 from spawners import handlers
+from spawners.engine import SITE_SETTING
 from spawners.named import kept_names
 from studiolo.errors import Fault, SiteError
 from studiolo.site import Site
@@ -147,7 +148,7 @@ def web_server(c: Any, site_file: str) -> None:
         "headers": {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "same-origin"},
         # The person goes to the progress page at once; what can be refused was refused before.
         "slow_spawn_timeout": 0,
-        handlers.SITE_SETTING: site_file,
+        SITE_SETTING: site_file,
     }
 
 

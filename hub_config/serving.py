@@ -8,8 +8,10 @@ from collections.abc import Iterable
 
 from jupyterhub import orm
 from jupyterhub.app import JupyterHub
+from prometheus_client import REGISTRY
 
 from spawners.engine import engine_for
+from spawners.metrics import EngineCollector
 
 __all__ = ["begin_when_serving", "living_sessions"]
 
@@ -32,7 +34,9 @@ async def _begin(site_file: str) -> None:
     for package in ("spawners", "studiolo"):  # what they log belongs into the hub's log, in its form
         logger = logging.getLogger(package)
         logger.handlers, logger.level, logger.propagate = app.log.handlers, app.log.level, False
-    engine_for(site_file).begin(living_sessions)
+    engine = engine_for(site_file)
+    engine.begin(living_sessions)
+    REGISTRY.register(EngineCollector(engine))
 
 
 def living_sessions() -> Iterable[str]:

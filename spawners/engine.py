@@ -18,14 +18,18 @@ from spawners.turnstile import Turnstile
 from studiolo.errors import SlurmUnavailable
 from studiolo.site import Site, load
 from studiolo.slurm.commands import CommandSlurm
+from studiolo.slurm.snapshot import FactsCache
 from studiolo.slurm.watcher import QueueWatcher
 
 if TYPE_CHECKING:
     from spawners.server import StudioloSpawner
 
-__all__ = ["Engine", "digest", "engine_for"]
+__all__ = ["SITE_SETTING", "Engine", "digest", "engine_for"]
 
 log = logging.getLogger(__name__)
+
+SITE_SETTING = "studiolo_site_file"
+"""Under this name the hub's web server tells its handlers which site file is meant."""
 
 # Each submission is a process or three for some tens of milliseconds: more at once than this only slows all of them.
 SUBMISSIONS_AT_ONCE = 4 + 2 * (os.cpu_count() or 1)
@@ -43,6 +47,7 @@ class Engine:
         self.site = site
         self.slurm = {name: CommandSlurm(cluster, site.mark) for name, cluster in site.clusters.items()}
         self.watchers = {name: QueueWatcher(client) for name, client in self.slurm.items()}
+        self.facts = {name: FactsCache(client) for name, client in self.slurm.items()}
         self.door = Turnstile(SUBMISSIONS_AT_ONCE)
         self.cut_off = CutOffStarts()
         self._sweepers: dict[str, OrphanSweeper] = {}

@@ -17,14 +17,15 @@ from jupyterhub.handlers.pages import SpawnHandler
 from tornado import web
 
 from spawners.certificates import RequestNotUsable
-from spawners.engine import digest, engine_for
+from spawners.engine import SITE_SETTING, digest, engine_for
 from spawners.failure import RequestRefused
-from spawners.named import SITE_SETTING, NamedSessions, SpawnPage, name_refusal
+from spawners.named import NamedSessions, SpawnPage, name_refusal
+from spawners.offers import ClustersHandler
 from spawners.server import NotPlaced, StudioloSpawner
 from studiolo.errors import RequestError, shown
 from studiolo.request import check
 
-__all__ = ["SITE_SETTING", "BootstrapHandler", "GatedServerHandler", "ListeningHandler", "install"]
+__all__ = ["BootstrapHandler", "GatedServerHandler", "ListeningHandler", "install"]
 
 MAX_BODY = 4096
 MIN_PORT = 1024
@@ -168,6 +169,7 @@ def install() -> None:
     ours = [
         (r"/api/studiolo/bootstrap", BootstrapHandler),
         (r"/api/studiolo/listening", ListeningHandler),
+        (r"/api/studiolo/clusters", ClustersHandler),
     ]
     kept = [route for route in apihandlers.default_handlers if route[0] != STOCK_CALLBACK and route not in ours]
     apihandlers.default_handlers[:] = ours + [

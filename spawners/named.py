@@ -14,12 +14,11 @@ from jupyterhub.handlers.pages import SpawnHandler
 from jupyterhub.slugs import is_valid_display_name, is_valid_safe_slug, normalise_unicode
 from tornado import web
 
-from spawners.engine import engine_for
+from spawners.engine import SITE_SETTING, engine_for
 from studiolo.errors import shown
 
-__all__ = ["SITE_SETTING", "NamedSessions", "SpawnPage", "kept_names", "limit_refusal", "name_refusal", "title_refusal"]
+__all__ = ["NamedSessions", "SpawnPage", "kept_names", "limit_refusal", "name_refusal", "title_refusal"]
 
-SITE_SETTING = "studiolo_site_file"  # of tornado's settings: the path of the site file
 
 # A session that is stopped keeps its name and its last choice until its owner deletes it; so many at most, whoever
 # sends names by the thousand.

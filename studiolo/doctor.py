@@ -14,13 +14,16 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import reduce
 from pathlib import Path
 from typing import Literal
 
 from studiolo.errors import SiteError, SlurmUnavailable
 from studiolo.site import Cluster, Partition, Site
 from studiolo.slurm.commands import launcher_argv
-from studiolo.slurm.live import LiveCluster, LiveNode, gres_count, read_cluster
+from studiolo.slurm.facts import NodeFacts
+from studiolo.slurm.live import LiveCluster, read_cluster
+from studiolo.slurm.resources import Resources
 from studiolo.sudoers import sudoers
 from studiolo.units import memory_words, minutes_words
 
@@ -115,11 +118,12 @@ def partition_findings(name: str, partition: Partition, live: LiveCluster) -> It
         broken = True
         limit = minutes_words(found.max_minutes)
         yield fault(f"{key}.max_time = {minutes_words(partition.max_time)} is over Slurm's {limit}", f"at most {limit}")
+    largest = reduce(Resources.most, (node.total for node in found.nodes))
     limits: list[tuple[str, int, int, Callable[[int], str]]] = [
-        ("max_cpus", partition.max_cpus, max(node.cpus for node in found.nodes), str),
-        ("max_memory", partition.max_memory, max(node.memory for node in found.nodes), memory_words),
-        ("max_gpus", partition.max_gpus, _most(found.nodes, "gpu", partition.gpu_type), str),
-        ("max_shards", partition.max_shards, _most(found.nodes, "shard"), str),
+        ("max_cpus", partition.max_cpus, largest.cpus, str),
+        ("max_memory", partition.max_memory, largest.memory, memory_words),
+        ("max_gpus", partition.max_gpus, max(node.total.gpu_count(partition.gpu_type) for node in found.nodes), str),
+        ("max_shards", partition.max_shards, largest.shards, str),
     ]
     for what, asked, most, words in limits:
         if asked > most:
@@ -136,11 +140,7 @@ def partition_findings(name: str, partition: Partition, live: LiveCluster) -> It
         yield good(f"{key}: {len(found.nodes)} node(s), limits fit")
 
 
-def _most(nodes: tuple[LiveNode, ...], kind: str, of_type: str = "") -> int:
-    return max(gres_count(node.gres, kind, of_type) for node in nodes)
-
-
-def network_findings(site: Site, nodes: list[LiveNode]) -> Iterator[Finding]:
+def network_findings(site: Site, nodes: list[NodeFacts]) -> Iterator[Finding]:
     """Nodes elsewhere can not reach a hub on loopback."""
     remote = [node.name for node in nodes if not node.address.startswith("127.") and node.address != "localhost"]
     if remote and site.hub.node_address.startswith(("127.", "localhost")):

@@ -6,6 +6,7 @@ import asyncio
 import re
 import secrets
 import signal
+import time
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,17 +15,21 @@ from typing import TypeVar
 from studiolo.errors import HomeUnusable, LauncherFailed, SlurmRefused, SlurmUnavailable
 from studiolo.script import Batch
 from studiolo.site import Cluster
+from studiolo.slurm.facts import ClusterFacts, assemble
 from studiolo.slurm.parse import (
     ACCOUNTING_FORMAT,
     NODE_FORMAT,
+    PENDING_FORMAT,
     QUEUE_FORMAT,
     parse_accounting,
     parse_job_id,
     parse_node_addresses,
+    parse_pending,
     parse_queue,
     parse_tagged,
     tagged_format,
 )
+from studiolo.slurm.scontrol import parse_nodes, parse_partitions, parse_reservations
 from studiolo.slurm.states import JobState, Tagged
 
 _Value = TypeVar("_Value")
@@ -126,6 +131,19 @@ class CommandSlurm:
             answer = await self._ask(["sinfo", "--noheader", "--Node", f"--format={NODE_FORMAT}"])
             self._addresses = self._parsed(parse_node_addresses, answer, "list nodes")
         return self._addresses.get(node, node)
+
+    async def facts(self) -> ClusterFacts:
+        """Ask for nodes, partitions, reservations and the line of waiting jobs: four questions, one after the other."""
+        taken = time.time()
+        show = ["scontrol", "--oneliner", "--all"]
+        nodes = self._parsed(parse_nodes, await self._ask([*show, "--details", "show", "node"]), "list nodes")
+        partitions = self._parsed(parse_partitions, await self._ask([*show, "show", "partition"]), "list partitions")
+        asked = await self._ask([*show, "show", "reservation"])
+        reservations = self._parsed(parse_reservations, asked, "list reservations")
+        # The manual names this sort as that of the scheduler; --priority lists a job once for each of its partitions.
+        line = ["squeue", "--noheader", "--all", "--priority", "--states=PENDING", "--sort=-p,i"]
+        asked = await self._ask([*line, f"--format={PENDING_FORMAT}"])
+        return assemble(taken, nodes, partitions, reservations, self._parsed(parse_pending, asked, "list waiting jobs"))
 
     def _parsed(self, parse: Callable[[str], _Value], answer: _Answer, action: str) -> _Value:
         if answer.status:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 
+from studiolo.slurm.facts import PendingJob
 from studiolo.slurm.states import PENDING_STATES, RUNNING_STATES, JobState, Tagged
 
 __all__ = [
     "parse_accounting",
     "parse_job_id",
     "parse_node_addresses",
+    "parse_pending",
     "parse_queue",
     "parse_tag",
     "parse_tagged",
@@ -20,6 +22,8 @@ __all__ = [
 QUEUE_FORMAT = "%A|%T|%r|%B|%S|%e"
 ACCOUNTING_FORMAT = "JobIDRaw,State,ExitCode,NodeList,Start,End"
 NODE_FORMAT = "%N %o"
+# A reservation's name is the operators' choice, and may hold what separates: it stands last.
+PENDING_FORMAT = "%A|%P|%Q|%r|%v"
 
 
 def parse_job_id(output: str) -> int:
@@ -95,6 +99,19 @@ def parse_tag(job: int, person: str, comment: str, mark: str) -> Tagged | None:
     """Read a job's comment as :meth:`studiolo.site.Site.tag` writes it; ``None`` where it is not of the hub ``mark``."""
     match = re.fullmatch(rf"studiolo:{re.escape(mark)}:([a-z]{{1,32}}):([A-Za-z0-9_.-]{{1,64}})", comment, re.ASCII)
     return Tagged(job, person, match[1], match[2]) if match else None
+
+
+def parse_pending(output: str) -> tuple[PendingJob, ...]:
+    """Read ``squeue --priority`` in :data:`PENDING_FORMAT`, in its order. Raises ``ValueError`` on half a line."""
+    if output and not output.endswith("\n"):
+        raise ValueError(f"the last line is half: {output[-200:]!r}")
+    waiting = []
+    for line in output.split("\n"):
+        if line.strip():
+            number, partition, priority, reason, reservation = line.split("|", 4)
+            inside = "" if reservation == "(null)" else reservation
+            waiting.append(PendingJob(int(number), partition, int(priority), inside, reason or "None"))
+    return tuple(waiting)
 
 
 def parse_node_addresses(output: str) -> dict[str, str]:

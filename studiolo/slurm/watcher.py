@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -57,7 +59,11 @@ class _Watched:
 
 
 class QueueWatcher:
-    """Follows jobs by number. Runs on the event loop of whoever calls :meth:`follow`; ends when nothing is followed."""
+    """Follows jobs by number. Runs on the event loop of whoever calls :meth:`follow`; ends when nothing is followed.
+
+    ``heard`` is when the last answered question was put, ``silent_since`` when the first of those in vain since failed (seconds
+    since 1970; ``None`` while Slurm answers), ``trouble`` why.
+    """
 
     # Accounting can lag behind the queue: so many answers must agree that a job is unknown before it is called gone.
     VANISHED_AFTER = 5
@@ -66,6 +72,8 @@ class QueueWatcher:
         self.source = source
         self.pace = pace or Pace()
         self.trouble: SlurmError | None = None
+        self.heard = 0.0
+        self.silent_since: float | None = None
         self._jobs: dict[int, _Watched] = {}
         self._kicked = asyncio.Event()
         self._accounting_from = 0.0
@@ -103,6 +111,10 @@ class QueueWatcher:
         """The last known state; ``None`` before the first answer."""
         watched = self._jobs.get(job)
         return watched.state if watched else None
+
+    def states(self) -> Counter[str]:
+        """How many of those followed are in which state; ``"UNKNOWN"`` before the first answer."""
+        return Counter(watched.state.state if watched.state else "UNKNOWN" for watched in self._jobs.values())
 
     async def first_answer(self, job: int, seconds: float) -> JobState | None:
         """The last known state, waiting ``seconds`` at most for the first answer about a job just followed."""
@@ -152,10 +164,11 @@ class QueueWatcher:
             try:
                 await self._ask()
                 failures = 0
-                self.trouble = None
+                self.trouble = self.silent_since = None
             except SlurmError as error:
                 failures += 1
                 self.trouble = error
+                self.silent_since = self.silent_since or time.time()
                 log.warning("%s (time %d in a row; every session keeps its last known state)", error, failures)
             except Exception:
                 # A bug in here must not leave everybody waiting for ever: it is told, and the asking goes on.
@@ -167,12 +180,15 @@ class QueueWatcher:
                 await asyncio.wait_for(self._kicked.wait(), interval)
             except asyncio.TimeoutError:
                 continue
+        self.trouble = self.silent_since = None  # nobody asks any more: what it was then is no news
 
     async def _ask(self) -> None:
         live = [job for job, watched in self._jobs.items() if not (watched.state and watched.state.is_over)]
         if not live:
             return
+        asked = time.time()
         answer = await self.source.queue(live)
+        self.heard = asked
         for job, state in answer.items():
             self._learn(job, state)
         missing = [job for job in live if job not in answer]

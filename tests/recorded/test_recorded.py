@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from studiolo.slurm.live import LiveNode, gres_count, parse_nodes, parse_partitions
-from studiolo.slurm.parse import parse_accounting, parse_job_id, parse_node_addresses, parse_queue
+from studiolo.slurm.facts import Admission, NodeFacts, PartitionFacts, ReservationFacts, assemble
+from studiolo.slurm.parse import parse_accounting, parse_job_id, parse_node_addresses, parse_pending, parse_queue
+from studiolo.slurm.resources import Resources
+from studiolo.slurm.scontrol import parse_nodes, parse_partitions, parse_reservations
 from studiolo.slurm.states import JobState, pending_words
 
 HERE = Path(__file__).parent
@@ -183,14 +186,19 @@ def test_an_answer_without_a_number_is_no_answer(name: str) -> None:
 # --- scontrol --------------------------------------------------------------------------------------------------------
 
 
-def node(name: str, cpus: int, memory: int, gres: str, **facts: object) -> LiveNode:
-    return LiveNode(
-        name=name,
-        cpus=cpus,
-        memory=memory,
-        gres=gres,
-        **{"address": "127.0.0.1", "features": (), "partitions": ("gpu",), **facts},  # type: ignore[arg-type]
-    )
+def node(name: str, total: Resources, **facts: Any) -> NodeFacts:
+    defaults = {
+        "address": "127.0.0.1",
+        "states": ("IDLE",),
+        "reason": "",
+        "free": total,
+        "features": (),
+        "partitions": ("gpu",),
+    }
+    return NodeFacts(name=name, total=total, **{**defaults, **facts})
+
+
+A100_NODE = Resources(32, 262144, {"a100": 4})
 
 
 @pytest.mark.parametrize(
@@ -199,8 +207,8 @@ def node(name: str, cpus: int, memory: int, gres: str, **facts: object) -> LiveN
         (
             "embedded_22.05",
             [
-                node("cpu1", 16, 65536, "", partitions=("cpu",)),
-                node("gpu1", 32, 262144, "gpu:a100:4,shard:a100:16"),
+                node("cpu1", Resources(16, 65536), partitions=("cpu",)),
+                node("gpu1", Resources(32, 262144, {"a100": 4}, 16)),
             ],
         ),
         (
@@ -208,10 +216,9 @@ def node(name: str, cpus: int, memory: int, gres: str, **facts: object) -> LiveN
             [
                 node(
                     "lrdn0001",
-                    64,
-                    515000,
-                    "gpu:a100:4,shard:a100:16",
+                    Resources(64, 515000, {"a100": 4}, 16),
                     address="10.128.0.1",
+                    states=("MIXED", "PLANNED"),
                     features=("nvme", "ib"),
                     partitions=("boost", "debug"),
                 )
@@ -219,43 +226,90 @@ def node(name: str, cpus: int, memory: int, gres: str, **facts: object) -> LiveN
         ),
         (
             "two_types_of_gpu",
-            [node("gn1", 128, 1031000, "gpu:a100:4,gpu:v100:2,nvme:1", address="10.0.0.9", features=("milan",))],
+            [node("gn1", Resources(128, 1031000, {"a100": 4, "v100": 2}), address="10.0.0.9", features=("milan",))],
         ),
         (
             "mig_slices",
-            [node("mig1", 64, 515000, "gpu:a100_1g.5gb:14,gpu:a100_3g.20gb:4", address="10.0.0.10", features=("mig",))],
+            [
+                node(
+                    "mig1",
+                    Resources(64, 515000, {"a100_1g.5gb": 14, "a100_3g.20gb": 4}),
+                    address="10.0.0.10",
+                    features=("mig",),
+                )
+            ],
         ),
-        ("gpus_without_a_type", [node("gn2", 64, 515000, "gpu:8", address="10.0.0.11")]),
-        ("down_with_a_reason", [node("gpu3", 32, 262144, "gpu:a100:4")]),
-        ("reason_that_looks_like_facts", [node("gpu4", 32, 262144, "gpu:a100:4", features=("nvme",))]),
-        ("no_partition", [node("spare1", 16, 65536, "", partitions=())]),
-        ("non_utf8_reason", [node("gpu5", 32, 262144, "gpu:a100:4")]),
+        ("gpus_without_a_type", [node("gn2", Resources(64, 515000, {"": 8}), address="10.0.0.11")]),
+        (
+            "down_with_a_reason",
+            [
+                node(
+                    "gpu3",
+                    A100_NODE,
+                    states=("DOWN", "NOT_RESPONDING", "DRAIN"),
+                    reason="Not responding [slurm@2026-11-22T02:00:00]",
+                )
+            ],
+        ),
+        (
+            "reason_that_looks_like_facts",
+            [
+                node(
+                    "gpu4",
+                    A100_NODE,
+                    states=("IDLE", "DRAIN"),
+                    reason="was Gres=gpu:a100:8 and RealMemory=lots, CPUTot=? Partitions=none [root@2026-11-22T02:00:00]",
+                    features=("nvme",),
+                )
+            ],
+        ),
+        ("no_partition", [node("spare1", Resources(16, 65536), partitions=())]),
+        (
+            "non_utf8_reason",
+            [node("gpu5", A100_NODE, reason="L\N{REPLACEMENT CHARACTER}fter defekt [root@2026-11-22T02:00:00]")],
+        ),
         ("no_nodes", []),
     ],
 )
-def test_nodes_are_read(name: str, nodes: list[LiveNode]) -> None:
+def test_nodes_are_read(name: str, nodes: list[NodeFacts]) -> None:
     assert list(parse_nodes(recorded(f"scontrol_node/{name}.txt"))) == nodes
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "of_type", "number"),
+    ("name", "free", "obstacles"),
     [
-        ("shard_gres_with_sockets_24.11", "gpu", "a100", 4),
-        ("shard_gres_with_sockets_24.11", "gpu", "A100", 4),
-        ("shard_gres_with_sockets_24.11", "shard", "", 16),
-        ("two_types_of_gpu", "gpu", "", 6),
-        ("two_types_of_gpu", "gpu", "v100", 2),
-        ("two_types_of_gpu", "gpu", "h100", 0),
-        ("mig_slices", "gpu", "a100_1g.5gb", 14),
-        ("mig_slices", "gpu", "a100", 0),
-        ("gpus_without_a_type", "gpu", "", 8),
-        ("gpus_without_a_type", "gpu", "a100", 0),
-        ("no_partition", "gpu", "", 0),
+        (
+            # gpu1: one GPU in use as a whole, four shards on another one.
+            "gpus_and_shards_in_use_22.05",
+            {
+                "cpu1": Resources(0, 65436),
+                "cpu2": Resources(16, 65536),
+                "gpu1": Resources(16, 56244, {"a100": 2}, 8),
+                "gpu2": Resources(32, 262144, {"a100": 4}, 16),
+            },
+            {"cpu1": "RESERVED", "cpu2": "DOWN", "gpu1": "", "gpu2": "DRAIN"},
+        ),
+        (
+            # gpu1: three GPUs in use as a whole, one shard on the fourth; gpu2: all four.
+            "gpus_and_shards_in_use_24.11",
+            {
+                "cpu1": Resources(10, 59392),
+                "cpu2": Resources(16, 65536),
+                "gpu1": Resources(28, 258972, {"a100": 0}, 3),
+                "gpu2": Resources(31, 262044, {"a100": 0}, 0),
+            },
+            {"cpu1": "", "cpu2": "DRAIN", "gpu1": "", "gpu2": ""},
+        ),
     ],
 )
-def test_gpus_of_a_node_are_counted(name: str, kind: str, of_type: str, number: int) -> None:
-    (found,) = parse_nodes(recorded(f"scontrol_node/{name}.txt"))
-    assert gres_count(found.gres, kind, of_type) == number
+def test_what_is_free_on_a_node_is_read(name: str, free: dict[str, Resources], obstacles: dict[str, str]) -> None:
+    facts = assemble(0.0, parse_nodes(recorded(f"scontrol_node/{name}.txt")), (), ())
+    assert {found.name: found.free for found in facts.nodes} == free
+    assert {found.name: found.obstacle for found in facts.nodes} == obstacles
+
+
+def partitions(name: str) -> dict[str, PartitionFacts]:
+    return {found.name: found for found in parse_partitions(recorded(f"scontrol_partition/{name}.txt"))}
 
 
 @pytest.mark.parametrize(
@@ -269,25 +323,124 @@ def test_gpus_of_a_node_are_counted(name: str, kind: str, of_type: str, number: 
     ],
 )
 def test_limits_of_partitions_are_read(name: str, limits: dict[str, int | None]) -> None:
-    partitions = parse_partitions(recorded(f"scontrol_partition/{name}.txt"), ())
-    assert {key: partition.max_minutes for key, partition in partitions.items()} == limits
-    assert all(partition.is_up for partition in partitions.values())
+    assert {key: found.max_minutes for key, found in partitions(name).items()} == limits
+    assert all(found.is_up and found.default_minutes == 60 for found in partitions(name).values())
 
 
 def test_a_limit_of_years_is_read_though_no_session_may_last_as_long() -> None:
-    (partition,) = parse_partitions(recorded("scontrol_partition/limit_of_years.txt"), ()).values()
-    assert partition.max_minutes is None or partition.max_minutes >= 366 * 1440
+    (found,) = partitions("limit_of_years").values()
+    assert found.max_minutes == 1000 * 1440
 
 
 def test_a_partition_that_starts_no_jobs_is_not_up() -> None:
-    partitions = parse_partitions(recorded("scontrol_partition/closed_partitions.txt"), ())
-    assert [partition.is_up for partition in partitions.values()] == [False, False, False]
+    assert [found.is_up for found in partitions("closed_partitions").values()] == [False, False, False]
+
+
+def test_who_may_use_a_partition_is_read() -> None:
+    found = partitions("for_some_accounts_and_groups")
+    assert found["boost"].accounts == Admission(frozenset({"p1", "p2"}))
+    assert found["boost"].qos == Admission(None, frozenset({"debug"}))
+    assert found["boost"].groups == Admission(frozenset({"staff"}))
+    assert found["debug"].accounts == Admission(None, frozenset({"guests"}))
+    assert not found["debug"].accounts.is_open
+    assert found["debug"].groups.is_open
+    assert found["debug"].default_minutes is None
 
 
 def test_the_nodes_of_a_partition_are_those_that_name_it() -> None:
     nodes = parse_nodes(recorded("scontrol_node/embedded_22.05.txt"))
-    partitions = parse_partitions(recorded("scontrol_partition/embedded_22.05.txt"), nodes)
-    assert [[found.name for found in partition.nodes] for partition in partitions.values()] == [["cpu1"], ["gpu1"]]
+    facts = assemble(0.0, nodes, partitions("embedded_22.05").values(), ())
+    assert [[found.name for found in partition.nodes] for partition in facts.partitions.values()] == [
+        ["cpu1"],
+        ["gpu1"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "reservations"),
+    [
+        (
+            "odd_name_and_some_cores_22.05",
+            [
+                ReservationFacts(
+                    "class1",
+                    1795322424,
+                    1795326024,
+                    ("cpu1",),
+                    users=Admission(frozenset({"ada", "ben"})),
+                    flags=("SPEC_NODES",),
+                ),
+                ReservationFacts(
+                    "core",
+                    1795326024,
+                    1795329624,
+                    ("gpu1",),
+                    "gpu",
+                    accounts=Admission(frozenset({"playground"})),
+                    cpus={"gpu1": 4},
+                ),
+                ReservationFacts(
+                    'odd<b>"n State=x',
+                    1795408876,
+                    1795412476,
+                    ("gpu1", "gpu2"),
+                    accounts=Admission(frozenset({"playground"})),
+                    flags=("IGNORE_JOBS", "SPEC_NODES"),
+                ),
+            ],
+        ),
+        (
+            "embedded_24.11",
+            [
+                ReservationFacts(
+                    "course_may",
+                    1795329860,
+                    1795333460,
+                    ("gpu2",),
+                    users=Admission(frozenset({"tess", "ada"})),
+                    flags=("IGNORE_JOBS", "SPEC_NODES"),
+                ),
+                ReservationFacts(
+                    "maintenance",
+                    1795329860,
+                    1795333460,
+                    ("cpu2",),
+                    users=Admission(frozenset({"root"})),
+                    flags=("MAINT", "IGNORE_JOBS", "SPEC_NODES"),
+                ),
+            ],
+        ),
+        ("no_reservations", []),
+    ],
+)
+def test_reservations_are_read(name: str, reservations: list[ReservationFacts]) -> None:
+    assert list(parse_reservations(recorded(f"scontrol_reservation/{name}.txt"))) == reservations
+
+
+def test_the_line_of_waiting_jobs_is_read_in_slurms_order() -> None:
+    pending = parse_pending(recorded("squeue_pending/held_limited_and_in_several_partitions_22.05.txt"))
+    facts = assemble(0.0, (), (), (), pending)
+    line = [24000026, 24000027, 24000028, 24000030, 24000035, 24000036, 24000007, 24000008, 24000009]
+    in_line = [facts.place(job) for job in line]
+    assert in_line == [(1, 9), (2, 9), (3, 9), (1, 3), (2, 3), (3, 3), (7, 9), (8, 9), (9, 9)]
+    assert (facts.waiting("cpu"), facts.waiting("gpu"), facts.waiting("cpu", "class1")) == (9, 3, 2)
+    assert [facts.place(job) for job in (24000032, 24000033)] == [(1, 2), (2, 2)]
+    held_back = {job.job: job.reason for job in pending if facts.place(job.job) is None}
+    assert held_back == {
+        24000013: "QOSMaxJobsPerUserLimit",
+        24000024: "QOSMaxJobsPerUserLimit",
+        24000012: "BeginTime",
+        24000011: "JobHeldUser",
+        24000029: "JobHeldUser",
+    }
+
+
+@pytest.mark.parametrize(
+    ("reader", "name"), [("scontrol_reservation", "truncated_line"), ("squeue_pending", "truncated_line")]
+)
+def test_half_an_answer_about_the_cluster_is_no_answer(reader: str, name: str) -> None:
+    with pytest.raises(ValueError, match="half"):
+        READERS[reader](recorded(f"{reader}/{name}.txt"))
 
 
 # --- All of them -----------------------------------------------------------------------------------------------------
@@ -298,7 +451,9 @@ READERS: dict[str, Callable[[str], object]] = {
     "sinfo": parse_node_addresses,
     "sbatch": parse_job_id,
     "scontrol_node": parse_nodes,
-    "scontrol_partition": lambda text: parse_partitions(text, ()),
+    "scontrol_partition": parse_partitions,
+    "scontrol_reservation": parse_reservations,
+    "squeue_pending": parse_pending,
 }
 
 

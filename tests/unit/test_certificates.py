@@ -26,7 +26,7 @@ from spawners import certificates, singleuser
 from spawners.certificates import Authority, RequestNotUsable, authority_in, public_key, session_names
 from spawners.singleuser import Identity, keep
 from studiolo.site import Site, parse
-from studiolo.slurm.launcher import MAX_VALUE, VARIABLE
+from studiolo.slurm.launcher import LETTERS, MAX_NAME, MAX_VALUE
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +190,9 @@ def test_a_certificate_outlives_its_session_a_little_and_never_its_authority(
 
 def test_what_a_job_brings_passes_the_launcher_and_is_one_line_each(authority: Authority) -> None:
     for name, value in authority.visitor(60).items():
-        assert VARIABLE.fullmatch(name)
+        assert name.startswith("STUDIOLO_")
+        assert LETTERS.issuperset(name.removeprefix("STUDIOLO_").encode())
+        assert len(name) <= MAX_NAME
         assert len(value) < MAX_VALUE
         assert value.isascii()
         assert value.isprintable()

@@ -23,6 +23,7 @@ from traitlets.config import Config, Configurable
 from hub_config import configure as settings
 from hub_config.configure import configure, imported, secret
 from spawners import handlers
+from spawners.engine import SITE_SETTING
 from spawners.handlers import BootstrapHandler, GatedServerHandler, ListeningHandler
 from spawners.named import SpawnPage
 from spawners.server import StudioloSpawner
@@ -301,7 +302,7 @@ def test_sessions_have_names_where_the_site_allows_several(
 def test_the_person_goes_to_the_progress_page_at_once(c: Config) -> None:
     settings.web_server(c, "/etc/studiolo/site.toml")
     assert c.JupyterHub.tornado_settings["slow_spawn_timeout"] == 0
-    assert c.JupyterHub.tornado_settings[handlers.SITE_SETTING] == "/etc/studiolo/site.toml"
+    assert c.JupyterHub.tornado_settings[SITE_SETTING] == "/etc/studiolo/site.toml"
     assert c.JupyterHub.tornado_settings["headers"]["X-Content-Type-Options"] == "nosniff"
 
 

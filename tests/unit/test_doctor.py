@@ -17,18 +17,25 @@ from studiolo import doctor
 from studiolo.doctor import Finding
 from studiolo.errors import SlurmUnavailable
 from studiolo.site import Cluster, Partition, Site, parse
-from studiolo.slurm.live import LiveCluster, LiveNode, LivePartition
+from studiolo.slurm.facts import NodeFacts, PartitionFacts
+from studiolo.slurm.live import LiveCluster
+from studiolo.slurm.resources import Resources
 
 if TYPE_CHECKING:
     from conftest import FakePrograms
 
-NODE = LiveNode("gpu1", "10.0.0.1", 32, 245760, "gpu:a100:4,shard:a100:16", ("nvme", "ib"), ("gpu",))
-CPU_NODE = LiveNode("cpu1", "10.0.0.2", 16, 61440, "", (), ("cpu",))
+
+def node(name: str, address: str, total: Resources, features: tuple[str, ...], partition: str) -> NodeFacts:
+    return NodeFacts(name, address, ("IDLE",), "", total, total, features, (partition,))
+
+
+NODE = node("gpu1", "10.0.0.1", Resources(32, 245760, {"a100": 4}, 16), ("nvme", "ib"), "gpu")
+CPU_NODE = node("cpu1", "10.0.0.2", Resources(16, 61440), (), "cpu")
 LIVE = LiveCluster(
     version="slurm-wlm 22.05.8",
     partitions={
-        "cpu": LivePartition("cpu", True, 480, (CPU_NODE,)),
-        "gpu": LivePartition("gpu", True, 1440, (NODE,)),
+        "cpu": PartitionFacts("cpu", "UP", 480, nodes=(CPU_NODE,)),
+        "gpu": PartitionFacts("gpu", "UP", 1440, nodes=(NODE,)),
     },
     accounts=frozenset({"root", "p1", "p2", "p3"}),
     qos=frozenset({"normal", "short", "long"}),
@@ -109,7 +116,7 @@ def test_a_partition_without_nodes_is_a_fault() -> None:
 
 
 def test_a_closed_partition_is_a_warning() -> None:
-    findings = list(doctor.partition_findings("gpu", partition(), live_gpu(is_up=False)))
+    findings = list(doctor.partition_findings("gpu", partition(), live_gpu(state="DRAIN")))
     assert told(findings, "warning") == ["partitions.gpu is closed at the moment"]
     assert told(findings) == []
 
@@ -119,7 +126,7 @@ def test_a_partition_without_a_limit_of_time_takes_any() -> None:
 
 
 def test_the_largest_node_decides_where_nodes_differ() -> None:
-    small = dataclasses.replace(NODE, name="gpu2", cpus=8, memory=1024, gres="gpu:a100:1")
+    small = dataclasses.replace(NODE, name="gpu2", total=Resources(8, 1024, {"a100": 1}))
     assert told(doctor.partition_findings("gpu", partition(), live_gpu(nodes=(small, NODE)))) == []
 
 

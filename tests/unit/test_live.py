@@ -6,18 +6,20 @@ import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import example, given
-from hypothesis import strategies as st
 
 from studiolo.errors import SlurmUnavailable
 from studiolo.site import Cluster
 from studiolo.slurm import live
-from studiolo.slurm.live import LiveCluster, ask, gres_count, parse_nodes, parse_partitions, read_cluster
+from studiolo.slurm.live import LiveCluster, ask, read_cluster
+from studiolo.slurm.resources import Resources
 
 if TYPE_CHECKING:
     from conftest import FakePrograms
 
-NODE = "NodeName=gpu1 CPUTot=32 AvailableFeatures=nvme Gres=gpu:a100:4 NodeAddr=10.0.0.1 RealMemory=262144 Partitions=gpu\n"
+NODE = (
+    "NodeName=gpu1 CPUTot=32 AvailableFeatures=nvme Gres=gpu:a100:4 NodeAddr=10.0.0.1 RealMemory=262144 State=IDLE"
+    " Partitions=gpu\n"
+)
 PARTITION = "PartitionName=gpu MaxTime=1-00:00:00 Nodes=gpu1 State=UP\n"
 
 
@@ -47,13 +49,17 @@ def sacctmgr(programs: FakePrograms) -> None:
 def test_a_cluster_is_read_from_its_own_words(cluster: Cluster, programs: FakePrograms) -> None:
     scontrol(programs)
     sacctmgr(programs)
-    (node,) = parse_nodes(NODE)
-    assert read_cluster(cluster) == LiveCluster(
+    live = read_cluster(cluster)
+    assert live == LiveCluster(
         version="slurm-wlm 22.05.8",
-        partitions=parse_partitions(PARTITION, (node,)),
+        partitions=live.partitions,
         accounts=frozenset({"root", "p1", "p2"}),
         qos=frozenset({"normal", "short"}),
     )
+    (gpu,) = live.partitions.values()
+    assert (gpu.name, gpu.is_up, gpu.max_minutes) == ("gpu", True, 1440)
+    assert [(node.name, node.address, node.features) for node in gpu.nodes] == [("gpu1", "10.0.0.1", ("nvme",))]
+    assert gpu.total == Resources(32, 262144, {"a100": 4})
 
 
 def test_a_cluster_whose_accounting_does_not_answer_is_read_without_it(
@@ -111,46 +117,6 @@ def test_the_site_files_cluster_is_asked_whatever_the_environment_names(
     assert call.argv[1:] == ["--oneliner", "show", "node"]
     assert call.environment["SLURM_CONF"] == "/etc/slurm/slurm.conf"
     assert set(call.environment) == {"SLURM_CONF", "PATH", "LANG"}
-
-
-@pytest.mark.parametrize(
-    ("gres", "kind", "of_type", "number"),
-    [
-        ("gpu:a100:4", "gpu", "", 4),
-        ("gpu:a100:4", "gpu", "a100", 4),
-        ("gpu:a100:4", "gpu", "A100", 4),
-        ("gpu:a100:4", "gpu", "h100", 0),
-        ("gpu:a100:4", "shard", "", 0),
-        ("gpu:4", "gpu", "", 4),
-        ("gpu:4", "gpu", "a100", 0),
-        ("gpu:a100:4,gpu:a100:2", "gpu", "a100", 6),
-        ("gpu:a100:4,gpu:h100:2", "gpu", "", 6),
-        ("gpu:a100:4,shard:a100:16", "shard", "", 16),
-        ("gpu:a100:4,shard:16", "shard", "", 16),
-        ("gpu:a100:no_consume:4", "gpu", "a100", 4),
-        ("gpu", "gpu", "", 0),
-        ("gpu:a100", "gpu", "", 0),
-        ("gpus:4", "gpu", "", 0),
-        ("", "gpu", "", 0),
-    ],
-)
-def test_gres_are_counted_by_kind_and_type(gres: str, kind: str, of_type: str, number: int) -> None:
-    assert gres_count(gres, kind, of_type) == number
-
-
-@pytest.mark.parametrize(
-    ("printed", "number"),
-    [("gpu:a100:4(S:0-1)", 4), ("gpu:a100:4(S:0,2)", 4), ("gpu:a100:4(S:0-1),gpu:a100:4(S:2-3)", 8), ("(null)", 0)],
-)
-def test_the_places_of_gpus_are_no_part_of_their_number(printed: str, number: int) -> None:
-    (node,) = parse_nodes(NODE.replace("gpu:a100:4", printed))
-    assert gres_count(node.gres, "gpu", "a100") == number
-
-
-@given(st.text(), st.text(), st.text())
-@example("gpu:²", "gpu", "")
-def test_any_text_of_gres_is_counted(gres: str, kind: str, of_type: str) -> None:
-    assert gres_count(gres, kind, of_type) >= 0
 
 
 def test_no_shell_is_asked(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -359,11 +359,15 @@ def test_while_slurm_does_not_answer_every_job_keeps_its_state_and_nobody_is_wok
         assert not any(task.done() for task in waiting)
         assert watcher.state(1) == running(1)
         assert watcher.trouble is SILENT
+        assert watcher.silent_since is not None
+        assert watcher.states() == {"RUNNING": 1, "PENDING": 1}
         slurm.fails = None
         slurm.in_queue[2] = running(2)
         await until(24 * 3600 + PACE.silent + 1)
         assert seen[2:] == [running(2)]
         assert watcher.trouble is None
+        assert watcher.silent_since is None
+        assert watcher.states() == {"RUNNING": 2}
 
     virtually(follow())
 

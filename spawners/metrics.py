@@ -1,0 +1,43 @@
+"""What an operator's Prometheus reads of the engine on ``/hub/metrics``, beside JupyterHub's own. Read when scraped: asks
+Slurm nothing, keeps nothing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from spawners.engine import Engine
+from spawners.offers import silent_since
+
+__all__ = ["EngineCollector"]
+
+
+class EngineCollector(Collector):
+    """Reads an engine each time it is scraped."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def collect(self) -> Iterator[Metric]:
+        """The engine's numbers as they are now."""
+        calls = CounterMetricFamily(
+            "studiolo_slurm_calls", "Calls to Slurm since the hub began.", labels=["cluster", "call"]
+        )
+        silent = GaugeMetricFamily(
+            "studiolo_slurm_silent_seconds", "How long Slurm has not answered; 0 if it does.", labels=["cluster"]
+        )
+        sessions = GaugeMetricFamily(
+            "studiolo_sessions", "Sessions followed, by Slurm's word for their state.", labels=["cluster", "state"]
+        )
+        now = time.time()
+        for cluster, client in self._engine.slurm.items():
+            for call, number in client.calls.items():
+                calls.add_metric([cluster, call], number)
+            since = silent_since(self._engine, cluster)
+            silent.add_metric([cluster], 0.0 if since is None else max(0.0, now - since))
+            for state, number in self._engine.watchers[cluster].states().items():
+                sessions.add_metric([cluster, state.lower()], number)
+        yield from (calls, silent, sessions)

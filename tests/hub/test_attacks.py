@@ -11,6 +11,7 @@ import httpx
 import pytest
 from hubclient import Hub, until
 
+from spawners.identity import certificate_request
 from studiolo.request import FIELDS
 
 HOSTILE: list[dict[str, Any]] = [
@@ -124,7 +125,8 @@ def test_a_wrong_secret_opens_nothing(hub: Hub, body: dict[str, Any]) -> None:
 
 def test_a_used_secret_opens_nothing(hub: Hub, running: str) -> None:
     secret = hub.environment(running, "spawners.singleuser")["STUDIOLO_BOOTSTRAP"]
-    answer = httpx.post(f"{hub.url}hub/api/studiolo/bootstrap", json={"secret": secret}, timeout=10)
+    body = {"secret": secret, "csr": certificate_request()[1]}
+    answer = httpx.post(f"{hub.url}hub/api/studiolo/bootstrap", json=body, timeout=10)
     assert answer.status_code == 403
 
 

@@ -1,4 +1,7 @@
-"""A failed start, told to its owner: what happened, what to do, Slurm's word and the last lines of the log, escaped."""
+"""A failed start, told to its owner: what happened, what to do, Slurm's word and the last lines of the log, escaped.
+
+The two exceptions are what JupyterHub shows; the functions below make them of what went wrong.
+"""
 
 from __future__ import annotations
 
@@ -7,9 +10,19 @@ from collections.abc import Sequence
 
 from jupyterhub.spawner import SpawnException
 
-from studiolo.errors import RequestError
+from studiolo.errors import HomeUnusable, LauncherFailed, RequestError, SlurmError, SlurmRefused
+from studiolo.slurm.states import JobState, ended_words
+from studiolo.units import minutes_words
 
-__all__ = ["RequestRefused", "SessionFailed"]
+__all__ = [
+    "RequestRefused",
+    "SessionFailed",
+    "ended",
+    "not_saved",
+    "not_submitted",
+    "silent",
+    "slurms_word",
+]
 
 
 class SessionFailed(SpawnException):  # type: ignore[misc]  # JupyterHub has no types
@@ -51,3 +64,49 @@ def _page(what: str, advice: str, lines: Sequence[str], support: str) -> str:
     if support:
         parts.append(f'<p class="studiolo-support">{html.escape(support)}</p>')
     return "".join(parts)
+
+
+def not_submitted(error: SlurmError, support: str) -> SessionFailed:
+    """The job could not be submitted."""
+    if isinstance(error, SlurmRefused):
+        advice = "Nothing was started. Choose something else, or ask the support to look at this answer."
+        what = f"Slurm refused this session: {error.words}"
+        return SessionFailed(what, advice, reason="refused", support=support, status=400)
+    mend = "Nothing was started. The support has to mend this."
+    if isinstance(error, LauncherFailed):
+        what = "Studiolo may not start sessions for your account on this machine."
+        return SessionFailed(what, mend, reason="launcher", support=support)
+    if isinstance(error, HomeUnusable):
+        what = f"{error.words[:1].upper()}{error.words[1:]}."
+        return SessionFailed(what, mend, reason="home", support=support)
+    what = "The machine's scheduler does not answer at the moment."
+    advice = "Nothing was lost. Try again in a few minutes."
+    return SessionFailed(what, advice, reason="scheduler", support=support, status=503)
+
+
+def not_saved(support: str) -> SessionFailed:
+    """The hub's database can not be written: a full disk, say."""
+    what = "The hub can not write down that your session starts."
+    advice = "Nothing was started, or it is being cancelled. Tell the support: the hub's database or disk needs a look."
+    return SessionFailed(what, advice, reason="database", support=support, status=503)
+
+
+def ended(state: JobState, log: Sequence[str], support: str) -> SessionFailed:
+    """The job was over before its server answered."""
+    words = ended_words(state)
+    what = f"{words.what} {slurms_word(state)}"
+    return SessionFailed(what, words.advice, reason=state.state.lower(), log=log, support=support)
+
+
+def silent(job: int, node: str, minutes: int, log: Sequence[str], support: str) -> SessionFailed:
+    """The job runs, but its server has not answered within so many ``minutes``."""
+    where = f" on {node}" if node else ""
+    what = f"Job {job} runs{where}, but its notebook server did not answer within {minutes_words(minutes)}."
+    advice = "It has been stopped. Start again; if it happens twice, choose another environment or tell the support."
+    return SessionFailed(what, advice, reason="silent", log=log, support=support)
+
+
+def slurms_word(state: JobState) -> str:
+    """Slurm's own word for a job's end, for those who know it and for the support."""
+    where = f" on {state.node}" if state.node else ""
+    return f"Slurm's word for it is {state.state} (job {state.job}{where})."

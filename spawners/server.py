@@ -22,12 +22,14 @@ from __future__ import annotations
 import asyncio
 import pwd
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
 import batchspawner
 from jupyterhub import orm
 from jupyterhub.utils import url_escape_path, url_path_join
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import object_session
 from tornado import web
 from traitlets import Dict, Integer, Unicode, default
@@ -36,13 +38,13 @@ from spawners import form, sessionlog
 from spawners.adoption import CutOff, begin_again
 from spawners.certificates import authority_in, public_key, session_names
 from spawners.engine import Engine, digest, engine_for
-from spawners.failure import RequestRefused, SessionFailed
-from studiolo.errors import HomeUnusable, LauncherFailed, RequestError, SlurmError, SlurmRefused, SlurmUnavailable
+from spawners.failure import RequestRefused, SessionFailed, ended, not_saved, not_submitted, silent, slurms_word
+from spawners.progress import Moment, news
+from studiolo.errors import RequestError, SlurmError, SlurmUnavailable
 from studiolo.request import Request, check
 from studiolo.script import render
 from studiolo.session_job import session_job, session_log
-from studiolo.slurm.states import JobState, Words, ended_words, pending_words
-from studiolo.units import minutes_words
+from studiolo.slurm.states import JobState, Words, ended_words
 
 __all__ = ["NotPlaced", "StudioloSpawner"]
 
@@ -160,7 +162,8 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
                 job = await asyncio.shield(self._submission)
                 state = await self._until_listening(job)
             except SlurmError as error:
-                raise self._not_submitted(error) from error
+                self.log.error("%s: %s", self._log_name, error)
+                raise not_submitted(error, self.engine.site.support) from error
             self.address = await self._find_address(state.node)
             self.node, self.served_port = state.node, listening.result()
             self._save()
@@ -253,8 +256,14 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         """Commit the state now. Not through Spawner.db, which JupyterHub means to remove."""
         self.orm_spawner.state = self.get_state()
         database = object_session(self.orm_spawner)
-        if database is not None:  # None once the hub has deleted this server
+        if database is None:  # the hub has deleted this server
+            return
+        try:
             database.commit()
+        except SQLAlchemyError as error:
+            database.rollback()
+            self.log.error("%s: the hub's database can not be written: %s", self._log_name, error)
+            raise not_saved(self.engine.site.support) from error
 
     def hub_url(self) -> str:
         """The hub's API as compute nodes reach it."""
@@ -281,7 +290,11 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
                 if change in done:
                     state, change = change.result(), None
                     if state.is_over:
-                        raise self._ended(state)
+                        self.log.error(
+                            "%s: job %d ended as %s before its server answered", self._log_name, job, state.state
+                        )
+                        self._preserve_log()
+                        raise ended(state, self.log_tail(), self.engine.site.support)
                     if state.is_pending and deadline is not None:
                         self.log.warning("%s: job %d was put back into the queue", self._log_name, job)
                         self.engine.expect(self.secret_digest, self)  # its server will begin once more
@@ -291,7 +304,9 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
                 elif self._listening.done():
                     watcher.kick()
                 elif not done:
-                    raise self._silent(job, state)
+                    self._preserve_log()
+                    where, limits = state.node if state else "", self.engine.site.hub
+                    raise silent(job, where, limits.listen_limit, self.log_tail(), self.engine.site.support)
             return state
         finally:
             if change is not None:
@@ -376,52 +391,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         except asyncio.TimeoutError as error:
             raise NotPlaced from error
 
-    # --- What is told when it fails ----------------------------------------------------------------------------------
-
-    def _not_submitted(self, error: SlurmError) -> SessionFailed:
-        self.log.error("%s: %s", self._log_name, error)
-        support = self.engine.site.support
-        if isinstance(error, SlurmRefused):
-            advice = "Nothing was started. Choose something else, or ask the support to look at this answer."
-            return SessionFailed(
-                f"Slurm refused this session: {error.words}", advice, reason="refused", support=support, status=400
-            )
-        if isinstance(error, LauncherFailed):
-            what = "Studiolo may not start sessions for your account on this machine."
-            return SessionFailed(
-                what, "Nothing was started. The support has to mend this.", reason="launcher", support=support
-            )
-        if isinstance(error, HomeUnusable):
-            advice = "Nothing was started. The support has to mend this."
-            return SessionFailed(f"{_sentence(error.words)}.", advice, reason="home", support=support)
-        what = "The machine's scheduler does not answer at the moment."
-        return SessionFailed(
-            what, "Nothing was lost. Try again in a few minutes.", reason="scheduler", support=support, status=503
-        )
-
-    def _ended(self, state: JobState) -> SessionFailed:
-        words = ended_words(state)
-        self._preserve_log()
-        self.log.error("%s: job %d ended as %s before its server answered", self._log_name, state.job, state.state)
-        return SessionFailed(
-            f"{words.what} {_slurms_word(state)}",
-            words.advice,
-            reason=state.state.lower(),
-            log=self.log_tail(),
-            support=self.engine.site.support,
-        )
-
-    def _silent(self, job: int, state: JobState | None) -> SessionFailed:
-        self._preserve_log()
-        limit = minutes_words(self.engine.site.hub.listen_limit)
-        where = f" on {state.node}" if state and state.node else ""
-        return SessionFailed(
-            f"Job {job} runs{where}, but its notebook server did not answer within {limit}.",
-            "It has been stopped. Start again; if it happens twice, choose another environment or tell the support.",
-            reason="silent",
-            log=self.log_tail(),
-            support=self.engine.site.support,
-        )
+    # --- Its log -----------------------------------------------------------------------------------------------------
 
     def _preserve_log(self) -> None:
         """Keep this start's log for whoever has to explain the failure; old ones make room."""
@@ -547,40 +517,29 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
     # --- What is told meanwhile --------------------------------------------------------------------------------------
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
-        """Tell the waiting person what happens, from the watcher: costs the scheduler nothing."""
+        """Tell the waiting person what happens, from watcher and snapshot: no question to the scheduler of its own."""
         told: dict[str, Any] | None = None
-        while (news := self._news()) is not None:
-            if news != told:
-                told = news
-                yield news
+        while (event := news(await self._moment())) is not None:
+            if event != told:
+                told = event
+                yield event
             if self.job is None:
                 await asyncio.sleep(NEWS_SECONDS / 4)
             else:
                 await self.engine.watchers[self.cluster].change(self.job, NEWS_SECONDS)
 
-    def _news(self) -> dict[str, Any] | None:
-        """What there is to say at this moment; ``None`` once somebody else has the word."""
+    async def _moment(self) -> Moment:
+        now = time.time()
         if self._submission is not None and not self._submission.done():
-            ahead = self.engine.door.ahead(self.session_id)
-            line = f" {ahead} before you." if ahead else ""
-            return {"progress": 5, "message": f"Handing your request to the machine's scheduler.{line}"}
+            return Moment(True, now, self.engine.door.ahead(self.session_id))
         if self.job is None:
-            return None
+            return Moment(False, now)
         watcher = self.engine.watchers[self.cluster]
-        state = watcher.state(self.job)
-        if state is None or state.is_pending:
-            message = f"In the queue as job {self.job}." if state is None else pending_words(state.reason)
-            progress = 10 if state is None else 20
-        elif state.is_over:
-            return None
-        else:
-            message = f"Running on {state.node}: your notebook server is starting."
-            progress = 60
-        if watcher.trouble:
-            message = (
-                f"The machine's scheduler does not answer at the moment. Nothing is lost; it is asked again. {message}"
-            )
-        return {"progress": progress, "message": message}
+        state, place = watcher.state(self.job), None
+        if state is not None and state.is_pending:
+            reading = await self.engine.facts[self.cluster].get()
+            place = reading.facts.place(state.job) if reading.facts else None
+        return Moment(False, now, job=self.job, state=state, place=place, answers=watcher.trouble is None)
 
     def last_words(self) -> Words | None:
         """What ended the last session, where it was not stopped through the hub: for whoever comes back to it."""
@@ -588,7 +547,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
             return None
         state = JobState(int(self.last_end["job"]), str(self.last_end["state"]), node=str(self.last_end["node"]))
         words = ended_words(state)
-        return Words(f"{words.what} {_slurms_word(state)}", words.advice)
+        return Words(f"{words.what} {slurms_word(state)}", words.advice)
 
     # --- State -------------------------------------------------------------------------------------------------------
 
@@ -648,15 +607,6 @@ async def _next(changes: AsyncIterator[JobState]) -> JobState:
     async for state in changes:
         return state
     raise web.HTTPError(409, "this session was stopped")
-
-
-def _slurms_word(state: JobState) -> str:
-    where = f" on {state.node}" if state.node else ""
-    return f"Slurm's word for it is {state.state} (job {state.job}{where})."
-
-
-def _sentence(words: str) -> str:
-    return words[:1].upper() + words[1:]
 
 
 async def _place(changes: AsyncIterator[JobState]) -> str:

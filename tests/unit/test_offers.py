@@ -174,7 +174,9 @@ def test_no_operators_remark_and_nobody_elses_name_is_told(site: Site, name: str
         )
     )
     offered = told(site, facts)
-    assert "mallory" not in json.dumps({**offered, "reservations": [{**r, "name": ""} for r in offered["reservations"]]})
+    assert "mallory" not in json.dumps(
+        {**offered, "reservations": [{**r, "name": ""} for r in offered["reservations"]]}
+    )
     assert all(reservation["name"].isprintable() for reservation in offered["reservations"])
 
 

@@ -301,6 +301,9 @@ def _site_file(instance: Instance) -> None:
     text = render.site_toml(instance)
     if text is not None:
         gid = accounts.ids(instance.hub_user)[1]
+        # The hub makes its own tokens for slurmrestd, where its site file says that it talks to Slurm that way.
+        copy = instance.state / "secrets" / f"slurm_jwt_key_{instance.cluster}"
+        write_atomic(copy, instance.jwt_key.read_bytes(), mode=0o640, gid=gid)
         write_atomic(instance.state / "site.toml", text, mode=0o640, gid=gid)
 
 

@@ -112,6 +112,6 @@ def slurmrestd(instance: Instance) -> Answer:
 
 
 def trial_job(instance: Instance) -> Answer:
-    """Run one real job of root's on the first node. Only needed where it is not certain that jobs can run."""
-    node = instance.nodes[0].name
-    return _run(instance, "srun", "--immediate=10", "-w", node, "-t", "1", "--mem=100", "true")[1]
+    """Run one real job of a person's on the first node. Only needed where it is not certain that jobs can run."""
+    node, person = instance.nodes[0].name, instance.people[0].name
+    return _run(instance, "srun", f"--uid={person}", "--immediate=10", "-w", node, "-t", "1", "--mem=100", "true")[1]

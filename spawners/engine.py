@@ -17,7 +17,7 @@ from spawners.orphans import OrphanSweeper
 from spawners.turnstile import Turnstile
 from studiolo.errors import SlurmUnavailable
 from studiolo.site import Site, load
-from studiolo.slurm.commands import CommandSlurm
+from studiolo.slurm.client import connect
 from studiolo.slurm.snapshot import FactsCache
 from studiolo.slurm.watcher import QueueWatcher
 
@@ -45,7 +45,7 @@ class Engine:
 
     def __init__(self, site: Site) -> None:
         self.site = site
-        self.slurm = {name: CommandSlurm(cluster, site.mark) for name, cluster in site.clusters.items()}
+        self.slurm = {name: connect(site, name) for name in site.clusters}
         self.watchers = {name: QueueWatcher(client) for name, client in self.slurm.items()}
         self.facts = {name: FactsCache(client) for name, client in self.slurm.items()}
         self.door = Turnstile(SUBMISSIONS_AT_ONCE)

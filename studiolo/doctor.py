@@ -5,9 +5,11 @@ Gathering and judging are apart: ``*_findings`` are plain functions from facts t
 
 from __future__ import annotations
 
+import asyncio
 import grp
 import os
 import pwd
+import re
 import stat
 import subprocess
 import time
@@ -18,7 +20,7 @@ from functools import reduce
 from pathlib import Path
 from typing import Literal
 
-from studiolo.errors import SiteError, SlurmUnavailable
+from studiolo.errors import SiteError, SlurmError, SlurmUnavailable
 from studiolo.site import Cluster, Partition, Site
 from studiolo.slurm.commands import launcher_argv
 from studiolo.slurm.facts import NodeFacts
@@ -30,6 +32,8 @@ from studiolo.units import memory_words, minutes_words
 __all__ = ["Finding", "cluster_findings", "examine", "partition_findings"]
 
 CERTIFICATE_DAYS = 21
+URL_HOST = re.compile(r"https?://(\[[^\]]*\]|[^:/]*).*")
+LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 LOCAL_FILE_SYSTEMS = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "overlay", "tmpfs", "f2fs"})
 
 
@@ -73,7 +77,7 @@ def examine(site: Site, site_file: Path) -> list[Finding]:
         else:
             findings += cluster_findings(site, name, live)
             findings += network_findings(site, [node for p in live.partitions.values() for node in p.nodes])
-        findings += launcher_findings(site, name, cluster)
+        findings += (launcher_findings if cluster.via == "commands" else rest_findings)(site, name, cluster)
     return findings
 
 
@@ -251,6 +255,7 @@ def secret_findings(site: Site, site_file: Path) -> Iterator[Finding]:
         yield warning(
             "authentication.method = shared-password", "for demonstrations only: everybody knows the password"
         )
+    names += [f"slurm_jwt_key_{name}" for name, cluster in site.clusters.items() if cluster.via == "slurmrestd"]
     folder = Path(site.paths.secrets)
     wrong = [finding for name in names if (finding := _secret(folder / name))]
     yield from wrong or [good(f"paths.secrets: {len(names)} secrets, closed to other users")]
@@ -303,6 +308,36 @@ def _certificate_end(path: Path) -> float | None:
         return None
     text = done.stdout.strip().removeprefix("notAfter=")
     return datetime.strptime(text, "%b %d %H:%M:%S %Y GMT").replace(tzinfo=timezone.utc).timestamp()
+
+
+def rest_findings(site: Site, name: str, cluster: Cluster) -> Iterator[Finding]:
+    """slurmrestd: it answers, in a version that we speak, takes the hub's key, and slurmctld's clock is right."""
+    from studiolo.slurm.rest import SKEW_SECONDS, RestSlurm  # needs what only the hub's environment has
+
+    url = cluster.rest_url
+    if url.startswith("http:") and URL_HOST.sub(r"\1", url) not in LOOPBACK:
+        yield warning(f"clusters.{name}.rest_url = {url}", "tokens go there in plain text: use https or a socket")
+    slurm = RestSlurm(cluster, site.mark, site.hub.account, Path(site.jwt_key(name)))
+
+    async def look() -> tuple[str, float]:
+        return await slurm.version(), await slurm.skew(patient=True)
+
+    try:
+        version, skew = asyncio.run(look())
+    except SlurmError as error:
+        yield fault(
+            f"clusters.{name}: {error}",
+            f"is slurmrestd up with rest_auth/jwt at {url}, and {slurm.tokens.key_file} the jwt_key of slurm.conf?",
+        )
+        return
+    yield good(f"{url} answers, speaks {version} and takes the hub's key")
+    if abs(skew) >= SKEW_SECONDS:
+        way = "ahead of" if skew > 0 else "behind"
+        yield fault(
+            f"slurmctld's clock is {abs(skew):.0f} s {way} this host's", "set both right (NTP): tokens are short-lived"
+        )
+    else:
+        yield good("slurmctld's clock and this host's agree")
 
 
 def launcher_findings(site: Site, name: str, cluster: Cluster) -> Iterator[Finding]:

@@ -89,6 +89,13 @@ LogFolder = Annotated[
     AfterValidator(lambda value: _absolute(value) if value else ""),
     _pattern(r"[A-Za-z0-9_.,:+=/@~-]*", "a path of letters, digits and _.,:+=/@~- only"),
 ]
+RestUrl = Annotated[
+    str,
+    _pattern(
+        r"(https?://[A-Za-z0-9.:_\[\]-]+(/[A-Za-z0-9._-]+)*|unix://(/[A-Za-z0-9_.,:+=@-]+)+)?",
+        "empty, http(s)://HOST:PORT or unix:///PATH",
+    ),
+]
 Port = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=65535)]
 Count = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=1_000_000)]
 Memory = Annotated[int, BeforeValidator(parse_memory)]
@@ -180,6 +187,17 @@ class Authentication(_Section):
 class Cluster(_Section):
     """One Slurm cluster."""
 
+    via: Literal["commands", "slurmrestd"] = Field(
+        "commands",
+        description="How the hub talks to Slurm: 'commands' runs sbatch and its sisters, through sudo and the launcher "
+        "where it acts for people; 'slurmrestd' asks Slurm's REST service with tokens that the hub makes.",
+    )
+    rest_url: RestUrl = Field(
+        "",
+        description="Where slurmrestd (with rest_auth/jwt) answers: 'http://127.0.0.1:6820', or 'unix:///PATH' of its "
+        "socket. For `via = 'slurmrestd'`, which also needs a copy of Slurm's jwt_key: slurm_jwt_key_NAME in "
+        "`paths.secrets`. Whoever holds that key is everybody on the cluster.",
+    )
     conf: Path_ = Field("/etc/slurm/slurm.conf", description="Its slurm.conf on the hub's host.")
     commands: Path_ = Field("/usr/bin", description="Folder of sbatch, scancel, squeue, sacct, sinfo and scontrol.")
     launcher: Path_ = Field(
@@ -288,6 +306,10 @@ class Site(_Section):
     def default_profile(self) -> str:
         """The first profile of the file."""
         return next(iter(self.profiles))
+
+    def jwt_key(self, cluster: str) -> str:
+        """The file of a cluster's JWT key."""
+        return f"{self.paths.secrets}/slurm_jwt_key_{cluster}"
 
     @property
     def mark(self) -> str:
@@ -440,6 +462,9 @@ class _References:
 
 
 def _cross_faults(refs: _References) -> Iterator[Fault]:
+    for name, cluster in refs.clusters.items():
+        if cluster.via == "slurmrestd" and not cluster.rest_url:
+            yield Fault(f"clusters.{name}.rest_url", "", "missing: where slurmrestd answers, since via is 'slurmrestd'")
     for name, partition in refs.partitions.items():
         yield from _partition_faults(f"partitions.{name}", partition, refs)
     for name, profile in refs.profiles.items():

@@ -20,6 +20,8 @@ def sudoers(site: Site) -> str:
         "# so every command line is fixed to the last letter. Written by `studiolo sudoers`.",
     ]
     for cluster in site.clusters.values():
+        if cluster.via != "commands":
+            continue
         lines += [
             f"Defaults!{cluster.launcher} env_reset, !requiretty",
             *(

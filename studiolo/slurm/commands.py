@@ -21,6 +21,7 @@ from studiolo.slurm.parse import (
     NODE_FORMAT,
     PENDING_FORMAT,
     QUEUE_FORMAT,
+    SILENT,
     parse_accounting,
     parse_job_id,
     parse_node_addresses,
@@ -29,22 +30,13 @@ from studiolo.slurm.parse import (
     parse_tagged,
     tagged_format,
 )
+from studiolo.slurm.people import PERSON
 from studiolo.slurm.scontrol import parse_nodes, parse_partitions, parse_reservations
 from studiolo.slurm.states import JobState, Tagged
 
 _Value = TypeVar("_Value")
 
 __all__ = ["CommandSlurm", "launcher_argv"]
-
-# sudo reads "#0" and "%wheel" in its own way and Slurm knows no such people: only plain names pass.
-_PERSON = re.compile(r"[a-z_][a-z0-9_.-]{0,31}", re.ASCII)
-_SILENT = re.compile(
-    r"Unable to contact slurm controller|Socket timed out|Connection refused|Connection timed out|Transport endpoint"
-    r"|Unable to establish controller|Zero Bytes were transmitted|Resource temporarily unavailable|SlurmDBD|slurmdbd"
-    r"|Protocol authentication error|Munge|Slurm controller not responding|Slurm backup controller",
-    re.IGNORECASE,
-)
-
 
 # The launcher's alarm: sudo ends of the signal that ended its command, or says so in the way of shells.
 _ALARM = (-signal.SIGALRM, 128 + signal.SIGALRM)
@@ -154,7 +146,7 @@ class CommandSlurm:
             raise SlurmUnavailable(action, f"half an answer: {error}") from error
 
     async def _launch(self, person: str, action: str, request: str, words: str) -> _Answer:
-        if not _PERSON.fullmatch(person):
+        if not PERSON.fullmatch(person):
             raise LauncherFailed(words, f"{person!r} is not the name of an account")
         argv = [self.cluster.sudo, "-n", "-u", person, "--", *launcher_argv(self.cluster, action)]
         answer = await self._run(argv, action, request, words)
@@ -168,7 +160,7 @@ class CommandSlurm:
         slurm = "\n".join(line for line in answer.err.splitlines() if line.strip() and not _NOT_SLURM.match(line))
         if not slurm:
             raise LauncherFailed(words, answer.err.strip() or f"exit status {answer.status}")
-        raise (SlurmUnavailable if _SILENT.search(slurm) else SlurmRefused)(words, slurm)
+        raise (SlurmUnavailable if SILENT.search(slurm) else SlurmRefused)(words, slurm)
 
     async def _ask(self, argv: list[str]) -> _Answer:
         command, *arguments = argv

@@ -26,6 +26,15 @@ NODE_FORMAT = "%N %o"
 PENDING_FORMAT = "%A|%P|%Q|%r|%v"
 
 
+# What Slurm's programs say where slurmctld, or something on the way to it, did not answer.
+SILENT = re.compile(
+    r"Unable to contact slurm controller|Socket timed out|Connection refused|Connection timed out|Transport endpoint"
+    r"|Unable to establish controller|Zero Bytes were transmitted|Resource temporarily unavailable|SlurmDBD|slurmdbd"
+    r"|Protocol authentication error|Munge|Slurm controller not responding|Slurm backup controller",
+    re.IGNORECASE,
+)
+
+
 def parse_job_id(output: str) -> int:
     """Read ``sbatch --parsable``: ``123`` or ``123;cluster``, on its last line. Raises ``ValueError``."""
     lines = output.split()

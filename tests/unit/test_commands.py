@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from studiolo.errors import LauncherFailed, SlurmError, SlurmRefused, SlurmUnavailable
 from studiolo.script import Batch, Directives
 from studiolo.site import Cluster
-from studiolo.slurm import commands, launcher
+from studiolo.slurm import commands, launcher, people
 from studiolo.slurm.commands import CommandSlurm, launcher_argv
 from studiolo.slurm.parse import ACCOUNTING_FORMAT, QUEUE_FORMAT
 from studiolo.slurm.states import JobState, Tagged
@@ -170,7 +170,7 @@ def test_a_name_that_sudo_would_read_in_its_own_way_is_refused_before_anything_r
 
 @given(person=st.text(st.characters()))
 def test_any_name_that_passes_is_a_plain_one(person: str) -> None:
-    if commands._PERSON.fullmatch(person):
+    if people.PERSON.fullmatch(person):
         assert person.isascii()
         assert person[0].isalpha() or person[0] == "_"
         assert person == person.lower()

@@ -1,0 +1,42 @@
+"""The two ways to Slurm behind one interface, chosen by the site file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Protocol
+
+from studiolo.script import Batch
+from studiolo.site import Site
+from studiolo.slurm.commands import CommandSlurm
+from studiolo.slurm.facts import ClusterFacts
+from studiolo.slurm.states import JobState, Tagged
+
+__all__ = ["Slurm", "connect"]
+
+
+class Slurm(Protocol):
+    """One cluster. What Slurm refuses is :class:`~studiolo.errors.SlurmRefused`; where it did not answer, nothing may be
+    concluded (:class:`~studiolo.errors.SlurmUnavailable`); where the hub itself is not let in, its operator has to act
+    (:class:`~studiolo.errors.LauncherFailed`). ``calls`` counts what has been asked of Slurm, by kind."""
+
+    calls: dict[str, int]
+
+    async def submit(self, person: str, batch: Batch, environment: Mapping[str, str]) -> int: ...
+    async def cancel(self, person: str, jobs: Iterable[int]) -> None: ...
+    async def queue(self, jobs: Iterable[int]) -> dict[int, JobState]: ...
+    async def finished(self, jobs: Iterable[int]) -> dict[int, JobState]: ...
+    async def tagged(self) -> tuple[Tagged, ...]: ...
+    async def node_address(self, node: str) -> str: ...
+    async def facts(self) -> ClusterFacts: ...
+
+
+def connect(site: Site, name: str) -> Slurm:
+    """Return the client of the cluster ``name``, by the way that its ``via`` says. Asks nothing yet."""
+    cluster = site.clusters[name]
+    if cluster.via == "slurmrestd":
+        # Not above: a notebook's environment talks to Slurm by its commands, without HTTP and tokens.
+        from studiolo.slurm.rest import RestSlurm
+
+        return RestSlurm(cluster, site.mark, site.hub.account, Path(site.jwt_key(name)))
+    return CommandSlurm(cluster, site.mark)

@@ -1,0 +1,282 @@
+"""slurmrestd's JSON <-> values, for API versions v0.0.38 to v0.0.44. Plain functions, held against recorded answers.
+
+The same thing is said in several ways: numbers are plain up to v0.0.39 (and for some fields there already) and
+``{"set", "infinite", "number"}`` later; a job's state is a word up to v0.0.39 and a list of words later; the environment
+of a job to be submitted was an object and is a list from v0.0.39 on; its GPUs were ``gres``, then ``tres_per_node`` with
+a colon, then with a slash; the script moved into the job with v0.0.40.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from studiolo.script import Batch
+from studiolo.slurm.parse import parse_tag
+from studiolo.slurm.states import PENDING_STATES, RUNNING_STATES, JobState, Tagged
+
+__all__ = [
+    "INVALID_JOB_ID",
+    "VERSIONS",
+    "RestError",
+    "errors",
+    "parse_accounting_jobs",
+    "parse_addresses",
+    "parse_jobs",
+    "parse_server_time",
+    "parse_submitted",
+    "parse_tagged_jobs",
+    "submission",
+]
+
+VERSIONS = tuple(f"v0.0.{number}" for number in range(44, 37, -1))
+"""API versions that we speak, newest first."""
+
+INVALID_JOB_ID = 2017
+NOTHING_FOUND = 9003
+_ALREADY_DONE = 2021
+_NUMBERS_AS_OBJECTS = "v0.0.39"
+_SCRIPT_IN_JOB = "v0.0.40"
+
+# A state that comes with a base state is the one to be told, as Slurm's own commands do, in this order.
+_FLAGS = (
+    "COMPLETING",
+    "STAGE_OUT",
+    "CONFIGURING",
+    "POWER_UP_NODE",
+    "RESIZING",
+    "REQUEUED",
+    "REQUEUE_FED",
+    "REQUEUE_HOLD",
+    "SPECIAL_EXIT",
+    "STOPPED",
+    "REVOKED",
+    "RECONFIG_FAIL",
+    "SIGNALING",
+)
+
+
+@dataclass(frozen=True)
+class RestError:
+    """One error that slurmrestd reports, by Slurm's ``number`` (``-1`` for an unspecified one) and in its ``words``."""
+
+    number: int
+    words: str
+
+    @property
+    def is_over(self) -> bool:
+        """The job that was to be cancelled is over or has never been."""
+        return self.number in (INVALID_JOB_ID, _ALREADY_DONE)
+
+    @property
+    def is_refusal(self) -> bool:
+        """slurmctld has looked at the request and said no: its errors have numbers of their own, or none at all."""
+        return 2000 <= self.number < 3000 or self.number == -1
+
+
+# --- What is sent ----------------------------------------------------------------------------------------------------
+
+
+def submission(batch: Batch, environment: Mapping[str, str], folder: str, version: str) -> dict[str, Any]:
+    """The body of a submission; ``folder`` is where the job starts. slurmrestd reads no ``#SBATCH`` line of a script."""
+    asked = batch.directives
+    job: dict[str, Any] = {
+        "name": asked.name,
+        "comment": asked.comment,
+        "partition": asked.partition,
+        "account": asked.account,
+        "qos": asked.qos,
+        "reservation": asked.reservation,
+        "constraints": asked.constraint,
+        "tasks": 1,
+        "cpus_per_task": asked.cpus,
+        "standard_output": asked.output,
+        "current_working_directory": folder,
+    }
+    job = {key: value for key, value in job.items() if value}
+    if version < _NUMBERS_AS_OBJECTS:
+        # "requeue" turns requeuing on there, whatever its value.
+        job["no_requeue"] = True
+        job |= {"nodes": [1, 1], "memory_per_node": asked.memory, "time_limit": asked.minutes}
+        job["environment"] = dict(environment)
+        if asked.gres:
+            job["gres"] = asked.gres
+        return {"script": batch.text, "job": job}
+    job |= {"requeue": False, "minimum_nodes": 1, "maximum_nodes": 1}
+    job |= {"memory_per_node": _number_object(asked.memory), "time_limit": _number_object(asked.minutes)}
+    job["environment"] = [f"{key}={value}" for key, value in environment.items()]
+    if asked.gres:
+        job["tres_per_node"] = f"gres{'/' if version >= _SCRIPT_IN_JOB else ':'}{asked.gres}"
+    if version >= _SCRIPT_IN_JOB:
+        return {"job": {**job, "script": batch.text}}
+    return {"script": batch.text, "job": job}
+
+
+def _number_object(number: int) -> dict[str, Any]:
+    return {"set": True, "infinite": False, "number": number}
+
+
+# --- What is answered ------------------------------------------------------------------------------------------------
+# All raise ValueError for an answer of another shape.
+
+
+def errors(answer: object) -> tuple[RestError, ...]:
+    """The errors that an answer reports, wherever it does: a status of 200 says nothing, and one of 500 not much."""
+    found = list(_listed_errors(_mapping(answer).get("errors")))
+    result = _mapping(answer).get("result")
+    if isinstance(result, dict) and result.get("error_code"):
+        found.append(RestError(_integer(result["error_code"]), str(result.get("error") or "")))
+    status = _mapping(answer).get("status")
+    for entry in status if isinstance(status, list) else []:
+        # What has become of each job of a cancellation, from 24.05 on.
+        error = entry.get("error") if isinstance(entry, dict) else None
+        if isinstance(error, dict) and error.get("code"):
+            found.append(RestError(_integer(error["code"]), str(error.get("message") or error.get("string") or "")))
+    message = _mapping(answer).get("job_submit_user_msg")
+    if found and isinstance(message, str) and message:
+        found[0] = RestError(found[0].number, f"{message}\n{found[0].words}")
+    return tuple(error for error in found if error.number != NOTHING_FOUND)
+
+
+def _listed_errors(listed: object) -> Iterator[RestError]:
+    for entry in listed if isinstance(listed, list) else []:
+        if not isinstance(entry, dict):
+            raise ValueError(f"no error: {entry!r}"[:200])
+        number = entry.get("error_number", entry.get("error_code", -1))
+        words = [str(entry[key]) for key in ("description", "error") if entry.get(key)]
+        # The description often ends with the error's own words.
+        kept = words[:1] if len(words) == 2 and words[1] in words[0] else words
+        yield RestError(_integer(number), ": ".join(kept) or "no reason given")
+
+
+def parse_submitted(answer: object) -> int:
+    """The number of the submitted job."""
+    fields = _mapping(answer)
+    result = fields.get("result")
+    number = _integer(fields.get("job_id") or (result.get("job_id") if isinstance(result, dict) else None))
+    if number <= 0:
+        raise ValueError("no job number in the answer")
+    return number
+
+
+def parse_jobs(answer: object) -> dict[int, JobState]:
+    """Read ``/slurm/…/jobs`` or ``/job/…``: jobs that slurmctld holds."""
+    return {state.job: state for state in map(_job_state, _entries(answer, "jobs"))}
+
+
+def _job_state(job: Mapping[str, Any]) -> JobState:
+    found = JobState(
+        job=_integer(job.get("job_id")),
+        state=_state(job.get("job_state")),
+        reason=str(job.get("state_reason") or "None"),
+        node=str(job.get("batch_host") or ""),
+        start=_number(job.get("start_time")) or None,
+        end=_number(job.get("end_time")) or None,
+    )
+    if not found.is_over:
+        return found
+    code, signal = _exit(job.get("exit_code"))
+    return JobState(found.job, found.state, found.reason, found.node, found.start, found.end, code, signal)
+
+
+def parse_tagged_jobs(answer: object, mark: str) -> tuple[Tagged, ...]:
+    """Read ``/slurm/…/jobs``: those that are not over and whose comment names this hub."""
+    found = []
+    for job in _entries(answer, "jobs"):
+        person, comment = job.get("user_name"), job.get("comment")
+        if not isinstance(person, str) or not isinstance(comment, str):
+            raise ValueError("a job without a person or comment")
+        if _state(job.get("job_state")) in PENDING_STATES | RUNNING_STATES:
+            found.append(parse_tag(_integer(job.get("job_id")), person, comment, mark))
+    return tuple(tagged for tagged in found if tagged)
+
+
+def parse_accounting_jobs(answer: object) -> dict[int, JobState]:
+    """Read ``/slurmdb/…/jobs``: jobs that accounting knows."""
+    found = {}
+    for job in _entries(answer, "jobs"):
+        state, times = _mapping(job.get("state")), _mapping(job.get("time"))
+        word = _state(state.get("current"))
+        code, signal = _exit(job.get("exit_code"))
+        if word == "FAILED" and not code and not signal:
+            code = None  # up to v0.0.38 every status that a script ends with is told as 0
+        nodes = str(job.get("nodes") or "")
+        number = _integer(job.get("job_id"))
+        found[number] = JobState(
+            job=number,
+            state=word,
+            reason=str(state.get("reason") or "None"),
+            node="" if nodes == "None assigned" else nodes,
+            start=_number(times.get("start")) or None,
+            end=_number(times.get("end")) or None,
+            exit_code=code,
+            signal=signal,
+        )
+    return found
+
+
+def parse_addresses(answer: object) -> dict[str, str]:
+    """Read ``/slurm/…/nodes``: node name -> the address that Slurm itself uses."""
+    return {_name(node): str(node.get("address") or _name(node)) for node in _entries(answer, "nodes")}
+
+
+def _name(node: Mapping[str, Any]) -> str:
+    name = node.get("name")
+    if not isinstance(name, str) or not name:
+        raise ValueError("a node without a name")
+    return name
+
+
+def parse_server_time(answer: object) -> int:
+    """Read ``/slurm/…/diag``: slurmctld's clock, in seconds since 1970."""
+    now = _number(_mapping(_mapping(answer).get("statistics")).get("req_time"))
+    if not now:
+        raise ValueError("no time in the answer")
+    return now
+
+
+# --- Shapes ----------------------------------------------------------------------------------------------------------
+
+
+def _entries(answer: object, key: str) -> list[Mapping[str, Any]]:
+    entries = _mapping(answer).get(key)
+    if not isinstance(entries, list):
+        raise ValueError(f"no list of {key}")
+    return [_mapping(entry) for entry in entries]
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f"an object is expected, not {type(value).__name__}")
+    return value
+
+
+def _integer(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise ValueError(f"a number is expected, not {str(value)[:80]!r}")
+    return value
+
+
+def _number(value: object) -> int | None:
+    """A number in either way of writing it; ``None`` where it is not set, infinite or not there."""
+    if isinstance(value, dict):
+        return _number(value.get("number")) if value.get("set") and not value.get("infinite") else None
+    return None if value is None else _integer(value)
+
+
+def _state(value: object) -> str:
+    words = value if isinstance(value, list) else [value]
+    if not words or not all(isinstance(word, str) and word for word in words):
+        raise ValueError(f"no state: {str(value)[:80]!r}")
+    return next((flag for flag in _FLAGS if flag in words), str(words[0]))
+
+
+def _exit(value: object) -> tuple[int | None, int | None]:
+    """Exit code and signal: as ``wait`` tells them in one number, or apart."""
+    if isinstance(value, dict) and "number" not in value:
+        signal = value.get("signal")
+        number = signal.get("id", signal.get("signal_id")) if isinstance(signal, dict) else None
+        return _number(value.get("return_code")), _number(number) or None
+    status = _number(value)
+    return (None, None) if status is None else (status >> 8, status & 0x7F or None)

@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 from jupyterhub.utils import make_ssl_context
 
 from hub_config import certificates as store
-from spawners import certificates, singleuser
+from spawners import certificates, identity
 from spawners.certificates import Authority, RequestNotUsable, authority_in, public_key, session_names
-from spawners.singleuser import Identity, keep
+from spawners.identity import Identity, keep
 from studiolo.site import Site, parse
 from studiolo.slurm.launcher import LETTERS, MAX_NAME, MAX_VALUE
 
@@ -63,7 +63,7 @@ def test_the_key_of_a_request_is_taken() -> None:
 
 
 def test_what_the_node_makes_is_a_request_that_the_hub_takes() -> None:
-    key, request = singleuser.certificate_request()
+    key, request = identity.certificate_request()
     assert "PRIVATE KEY" in key
     assert public_key(request)
     assert "PRIVATE" not in request
@@ -239,7 +239,7 @@ def session(authority: Authority, tmp_path: Path) -> Maker:
     """``session(node, address)``: the files of a session there."""
 
     def make(node: str, address: str) -> Files:
-        key, request = singleuser.certificate_request()
+        key, request = identity.certificate_request()
         signed = authority.session(public_key(request), session_names(node, address), 60)
         folder = tmp_path / f"{node}-{len(list(tmp_path.iterdir()))}"
         folder.mkdir()
@@ -288,7 +288,7 @@ def shake(server: ssl.SSLContext, client: ssl.SSLContext, name: str = "127.0.0.1
 
 
 def visitor_of(authority: Authority) -> ssl.SSLContext:
-    return singleuser.visitor_context(authority.visitor(60))
+    return identity.visitor_context(authority.visitor(60))
 
 
 def test_hub_and_session_know_each_other_both_ways(session: Maker, hub_files: Files) -> None:
@@ -363,7 +363,7 @@ def test_a_visitor_is_let_in_to_no_session_and_not_to_the_proxy(
 def test_a_visitors_certificate_is_none_of_a_server(authority: Authority, hub_files: Files, tmp_path: Path) -> None:
     given = authority.visitor(60)
     certificate = tmp_path / "visitor.pem"
-    key = singleuser.KEY_PEM.format(given["STUDIOLO_VISITOR_KEY"] + "\n")
+    key = identity.KEY_PEM.format(given["STUDIOLO_VISITOR_KEY"] + "\n")
     certificate.write_text(ssl.DER_cert_to_PEM_cert(b64decode(given["STUDIOLO_VISITOR"])) + key)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(certificate)

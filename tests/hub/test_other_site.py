@@ -93,7 +93,7 @@ def test_inside_can_be_plain_http(hub: Hub, ada: str, changed: Changes) -> None:
 
 
 def test_certificates_are_made_by_whoever_starts_first_where_there_are_none(
-    hub: Hub, box: Any, site_file: Path, ada: str
+    hub: Hub, platform: Any, box: Any, site_file: Path, ada: str
 ) -> None:
     """As after an upgrade from plain http, without `make up`: hub and proxy start in the same moment and find nothing."""
     site = load(site_file)
@@ -111,3 +111,5 @@ def test_certificates_are_made_by_whoever_starts_first_where_there_are_none(
     keys = list(folder.rglob("*.key"))
     assert keys
     assert {stat.S_IMODE(key.stat().st_mode) for key in keys} == {0o600}
+    hub.stop(ada)
+    assert platform.up().returncode == 0  # notes down that these are the certificates now

@@ -33,7 +33,10 @@ def visitor_context(given: Mapping[str, str]) -> ssl.SSLContext:
     Raises ``ValueError`` or ``OSError`` where the environment does not hold what the hub puts there.
     """
     authority, certificate, key = (b64decode(given[name], validate=True) for name in VISITOR)
-    context = ssl.create_default_context(cadata=authority)
+    # Not create_default_context(): with an empty authority it would trust those of the whole world.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_verify_locations(cadata=authority)
     pem = ssl.DER_cert_to_PEM_cert(certificate) + KEY_PEM.format(encodebytes(key).decode())
     # OpenSSL reads files alone: this one lies in memory and is gone when it is closed.
     with open(os.memfd_create("studiolo-visitor"), "w") as file:

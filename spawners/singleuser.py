@@ -11,6 +11,7 @@ and does not know this server's token awaits its secret again: then this program
 from __future__ import annotations
 
 import atexit
+import errno
 import http.client
 import json
 import os
@@ -181,8 +182,9 @@ def bind(ports: str, address: str = "") -> list[socket.socket]:
     for port in candidates(ports):
         try:
             return bind_sockets(port, address, family=socket.AF_INET)
-        except OSError:
-            continue
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:  # an address that is not this node's, say: no port will help
+                raise
     raise OSError(f"no free port among {ports} on this node")
 
 

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
+import json
+import os
 import socket
 import ssl
+import stat
 import threading
 from base64 import b64decode, encodebytes
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+)
 from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 from jupyterhub.utils import make_ssl_context
 
 from hub_config import certificates as store
-from spawners import certificates, singleuser
+from spawners import certificates, identity
 from spawners.certificates import Authority, RequestNotUsable, authority_in, public_key, session_names
-from spawners.singleuser import Identity, keep
+from spawners.identity import VISITOR, Identity, keep, session_context
+from spawners.singleuser import SessionError, exchange, front_door
 from studiolo.site import Site, parse
 from studiolo.slurm.launcher import LETTERS, MAX_NAME, MAX_VALUE
 
@@ -63,7 +74,7 @@ def test_the_key_of_a_request_is_taken() -> None:
 
 
 def test_what_the_node_makes_is_a_request_that_the_hub_takes() -> None:
-    key, request = singleuser.certificate_request()
+    key, request = identity.certificate_request()
     assert "PRIVATE KEY" in key
     assert public_key(request)
     assert "PRIVATE" not in request
@@ -239,7 +250,7 @@ def session(authority: Authority, tmp_path: Path) -> Maker:
     """``session(node, address)``: the files of a session there."""
 
     def make(node: str, address: str) -> Files:
-        key, request = singleuser.certificate_request()
+        key, request = identity.certificate_request()
         signed = authority.session(public_key(request), session_names(node, address), 60)
         folder = tmp_path / f"{node}-{len(list(tmp_path.iterdir()))}"
         folder.mkdir()
@@ -288,7 +299,7 @@ def shake(server: ssl.SSLContext, client: ssl.SSLContext, name: str = "127.0.0.1
 
 
 def visitor_of(authority: Authority) -> ssl.SSLContext:
-    return singleuser.visitor_context(authority.visitor(60))
+    return identity.visitor_context(authority.visitor(60))
 
 
 def test_hub_and_session_know_each_other_both_ways(session: Maker, hub_files: Files) -> None:
@@ -363,7 +374,7 @@ def test_a_visitor_is_let_in_to_no_session_and_not_to_the_proxy(
 def test_a_visitors_certificate_is_none_of_a_server(authority: Authority, hub_files: Files, tmp_path: Path) -> None:
     given = authority.visitor(60)
     certificate = tmp_path / "visitor.pem"
-    key = singleuser.KEY_PEM.format(given["STUDIOLO_VISITOR_KEY"] + "\n")
+    key = identity.KEY_PEM.format(given["STUDIOLO_VISITOR_KEY"] + "\n")
     certificate.write_text(ssl.DER_cert_to_PEM_cert(b64decode(given["STUDIOLO_VISITOR"])) + key)
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.load_cert_chain(certificate)
@@ -394,3 +405,138 @@ def test_who_made_an_authority_with_the_same_name_is_refused(session: Maker, tmp
     context.verify_mode = ssl.CERT_NONE
     context.load_cert_chain(path)
     assert "certificate verify failed" in shake(session("gpu1", "127.0.0.1").server, context)
+
+
+# --- The whole exchange ----------------------------------------------------------------------------------------------
+
+
+@dataclass
+class FakeHub:
+    """A hub that signs over real TLS, as it is told to."""
+
+    url: str
+    answer: Callable[[dict[str, str]], dict[str, object]]
+    bodies: list[dict[str, str]]
+
+
+@pytest.fixture
+def hub(authority: Authority, hub_files: Files) -> Iterator[FakeHub]:
+    def sign(body: dict[str, str]) -> dict[str, object]:
+        signed = authority.session(public_key(body["csr"]), session_names("gpu1", "127.0.0.1"), 60)
+        return {"environment": {"A": "1"}, "certificate": signed, "authorities": authority.trusted}
+
+    told = FakeHub("", sign, [])
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            told.bodies.append(body)
+            answer = json.dumps(told.answer(body)).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer)
+
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    class Server(HTTPServer):
+        def handle_error(self, request: object, client_address: object) -> None:
+            pass  # a client that hangs up is what some tests are about
+
+    with Server(("127.0.0.1", 0), Handler) as server:
+        server.socket = hub_files.server.wrap_socket(server.socket, server_side=True)
+        told.url = f"https://127.0.0.1:{server.server_port}/hub/api"
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield told
+        server.shutdown()
+        thread.join()
+
+
+def brought_to(hub: FakeHub, authority: Authority) -> dict[str, str]:
+    return {"STUDIOLO_HUB": hub.url, "STUDIOLO_BOOTSTRAP": "secret", **authority.visitor(60)}
+
+
+def test_a_key_made_on_the_node_is_signed_for_and_stays_there(hub: FakeHub, authority: Authority) -> None:
+    environment, identity = exchange(hub.url, "secret", front_door(brought_to(hub, authority)))
+    assert environment == {"A": "1"}
+    assert identity is not None
+    (body,) = hub.bodies
+    assert set(body) == {"secret", "csr"}
+    key = load_pem_private_key(identity.key.encode(), password=None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    signed = x509.load_pem_x509_certificate(identity.certificate.encode())
+    assert signed.public_key() == key.public_key() == public_key(body["csr"])
+    assert "PRIVATE" not in json.dumps(body)
+    assert identity.key not in repr(identity)
+
+
+@pytest.mark.parametrize("left_out", ["certificate", "authorities"])
+@pytest.mark.parametrize("instead", [None, 7])
+def test_a_hub_that_signs_nothing_is_none(hub: FakeHub, authority: Authority, left_out: str, instead: object) -> None:
+    sign = hub.answer
+    hub.answer = lambda body: sign(body) | {left_out: instead}
+    with pytest.raises(SessionError, match="something else than the hub"):
+        exchange(hub.url, "secret", front_door(brought_to(hub, authority)))
+
+
+def test_whoever_else_listens_in_the_hubs_place_is_told_nothing_and_not_asked_twice(
+    hub: FakeHub, authority: Authority, tmp_path_factory: pytest.TempPathFactory, site_text: str
+) -> None:
+    """The job knows another hub's authority: the secret stays here, and the session ends at once."""
+    folder = tmp_path_factory.mktemp("other")
+    other = parse(site_text.replace('state = "/var/lib/studiolo/hub"', f'state = "{folder}"'))
+    store.ensure(other)
+    authority_in.cache_clear()
+    brought = brought_to(hub, authority) | {
+        "STUDIOLO_HUB_CA": authority_in(other.certificates).visitor(60)["STUDIOLO_HUB_CA"]
+    }
+    authority_in.cache_clear()
+    with pytest.raises(SessionError, match="can not be reached.*certificate verify failed"):
+        exchange(hub.url, "secret", front_door(brought))
+    assert hub.bodies == []
+
+
+@pytest.mark.parametrize("name", VISITOR)
+@pytest.mark.parametrize("value", ["", "x", "!", "AAAA"])
+def test_a_job_without_what_the_hub_gives_it_was_started_by_somebody_else(
+    authority: Authority, name: str, value: str
+) -> None:
+    brought = {"STUDIOLO_HUB": "https://hub:1/hub/api", **authority.visitor(60), name: value}
+    with pytest.raises(SessionError, match="only the hub can start it"):
+        front_door(brought)
+
+
+def test_no_visitor_is_needed_where_inside_is_plain_http() -> None:
+    assert front_door({"STUDIOLO_HUB": "http://hub:1/hub/api"}) is None
+
+
+def test_the_files_of_a_session_are_closed_to_others(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        paths = keep(Identity("key", "certificate", "authorities"), str(tmp_path))
+    finally:
+        os.umask(before)
+    assert [Path(path).read_text() for path in paths.values()] == ["key", "certificate", "authorities"]
+    assert {stat.S_IMODE(os.stat(path).st_mode) for path in paths.values()} == {0o600}
+    assert stat.S_IMODE((tmp_path / "tls").stat().st_mode) == 0o700
+
+
+def test_a_session_asks_the_hub_with_its_own_certificate(
+    session: Maker, hub_files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine = session("gpu1", "127.0.0.1")
+    for name, path in zip(
+        ("KEYFILE", "CERTFILE", "CLIENT_CA"), (mine.key, mine.certificate, mine.authorities), strict=True
+    ):
+        monkeypatch.setenv(f"JUPYTERHUB_SSL_{name}", path)
+    context = session_context()
+    assert context is not None
+    assert shake(hub_files.server, context) == "good"
+    assert "Hostname mismatch" in shake(hub_files.server, context, name="localhost")
+
+
+def test_without_tls_inside_a_session_has_no_certificate(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JUPYTERHUB_SSL_KEYFILE", raising=False)
+    assert session_context() is None

@@ -229,6 +229,13 @@ def test_sessions_on_one_node_never_share_a_port_and_the_last_one_says_that_none
             one.close()
 
 
+# tornado.netutil.bind_sockets leaves the socket of a failed bind to the garbage collector.
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
+def test_an_address_that_is_not_this_nodes_is_told_as_what_it_is(free: int) -> None:
+    with pytest.raises(OSError, match="Cannot assign requested address"):
+        bind(f"{free}-{free + 2}", "192.0.2.1")
+
+
 def test_the_port_of_a_session_that_has_ended_is_free_at_once(free: int) -> None:
     for _ in range(3):
         (bound,) = bind(f"{free}-{free}", "127.0.0.1")

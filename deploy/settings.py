@@ -13,8 +13,9 @@ DEFAULT_PREFIX = Path("/opt/studiolo")
 DEFAULT_TEST_PREFIX = Path("/opt/studiolo-test")
 
 EXTRAS = ("hub", "lab", "slurmbox")
-# A browser, and a font so that its screenshots have letters.
-TEST_PACKAGES = ("chromium", "fonts-dejavu-core")
+# A browser, and a font so that its screenshots have letters. PostgreSQL for the hub's tests with it; its service is
+# named by postgresql-common, so that it is kept from starting like all others.
+TEST_PACKAGES = ("chromium", "fonts-dejavu-core", "postgresql", "postgresql-common")
 BASE_PACKAGES = ("ca-certificates", "python3-venv", "sudo")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from hub_config.addresses import hub_url, internal_scheme, url
+from hub_config.database import address, connection_arguments, give_back_connections
 from hub_config.secret_files import secret
 from spawners import handlers
 from spawners.engine import SITE_SETTING
@@ -107,8 +108,12 @@ def imported(dotted: str) -> type:
 
 
 def database(c: Any, site: Site) -> None:
-    """The hub's own files. Neither sessions nor proxy end with a hub process."""
-    c.JupyterHub.db_url = f"sqlite:///{site.paths.state}/jupyterhub.sqlite"
+    """Where the hub remembers. Neither sessions nor proxy end with a hub process."""
+    # With the password: JupyterHub's schema check starts from the bare address. It hides it in what it logs.
+    c.JupyterHub.db_url = address(site).render_as_string(hide_password=False)
+    c.JupyterHub.db_kwargs = connection_arguments(site)
+    if site.hub.database != "sqlite":
+        give_back_connections()
     c.JupyterHub.cleanup_servers = False
     c.JupyterHub.cleanup_proxy = False
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 from studiolo.errors import Fault, SiteError
 from studiolo.site import Site
 
-__all__ = ["secret"]
+__all__ = ["optional_secret", "secret"]
 
 
 def secret(site: Site, name: str) -> str:
@@ -28,3 +29,11 @@ def secret(site: Site, name: str) -> str:
     if not text:
         raise SiteError([Fault("paths.secrets", str(path), "must not be empty")], "site.toml")
     return text
+
+
+def optional_secret(site: Site, name: str) -> str:
+    """Read a secret that a site may do without; empty where there is no such file."""
+    with contextlib.suppress(PermissionError):  # there or not: `secret` says what is wrong
+        if not (Path(site.paths.secrets) / name).exists():
+            return ""
+    return secret(site, name)

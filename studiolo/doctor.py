@@ -7,18 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import grp
+import json
 import os
 import pwd
 import re
 import stat
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import reduce
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from studiolo.errors import SiteError, SlurmError, SlurmUnavailable
 from studiolo.site import Cluster, Partition, Site
@@ -68,6 +69,7 @@ def fault(what: str, advice: str) -> Finding:
 def examine(site: Site, site_file: Path) -> list[Finding]:
     """Look at everything that the site file promises."""
     findings = [*account_findings(site), *path_findings(site), *secret_findings(site, site_file), *tls_findings(site)]
+    findings += database_findings(site, ask_database(site, site_file))
     for name, cluster in site.clusters.items():
         try:
             live = read_cluster(cluster)
@@ -257,6 +259,8 @@ def secret_findings(site: Site, site_file: Path) -> Iterator[Finding]:
         )
     names += [f"slurm_jwt_key_{name}" for name, cluster in site.clusters.items() if cluster.via == "slurmrestd"]
     folder = Path(site.paths.secrets)
+    if os.path.exists(folder / "database_password"):
+        names.append("database_password")
     wrong = [finding for name in names if (finding := _secret(folder / name))]
     yield from wrong or [good(f"paths.secrets: {len(names)} secrets, closed to other users")]
     if site_file.exists() and site_file.stat().st_mode & 0o002:
@@ -271,6 +275,57 @@ def _secret(path: Path) -> Finding | None:
     except FileNotFoundError:
         return fault(f"{path} is missing", "write it, with mode 640 and the hub's group")
     return fault(f"{path} has mode {mode:o}", f"chmod 640 {path}") if mode & 0o027 else None
+
+
+def ask_database(site: Site, site_file: Path) -> dict[str, str]:
+    """What the hub's own environment and account find at ``hub.database``: ``hub_config.database.DatabaseState``."""
+    try:
+        hub = pwd.getpwnam(site.hub.account)
+    except KeyError:
+        return {"unasked": f"{site.hub.account} does not exist"}
+    if os.getuid() not in (0, hub.pw_uid):
+        return {"unasked": "it answers to the hub's account"}
+    groups = os.getgrouplist(hub.pw_name, hub.pw_gid)
+    account: dict[str, Any] = {} if os.getuid() else {"user": hub.pw_uid, "group": hub.pw_gid, "extra_groups": groups}
+    command = [site.python, "-I", "-m", "hub_config.database", str(site_file.absolute())]
+    try:
+        done = subprocess.run(
+            command,
+            **account,
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        answer: dict[str, str] = json.loads(done.stdout)
+    except subprocess.CalledProcessError as error:
+        return {"unasked": (error.stderr.strip().splitlines() or ["no reason given"])[-1]}
+    except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+        return {"unasked": str(error)}
+    return answer
+
+
+def database_findings(site: Site, state: Mapping[str, str]) -> Iterator[Finding]:
+    """The hub's database: it answers the hub's account, and its tables are those of this JupyterHub."""
+    what = "hub.database: " + ("SQLite" if site.hub.database == "sqlite" else site.hub.database)
+    if unasked := state.get("unasked"):
+        yield warning(f"{what} was not asked: {unasked}", f"run the doctor as root or as {site.hub.account}")
+    elif trouble := state["trouble"]:
+        yield fault(
+            f"{what} does not let the hub in: {trouble}",
+            "start it, or let in this user and host (pg_hba.conf, database_password of paths.secrets)",
+        )
+    elif not state["revision"]:
+        yield good(f"{what} answers; the hub makes its tables when it starts")
+    elif state["revision"] != state["head"]:
+        yield fault(
+            f"{what} has tables of another JupyterHub ({state['revision']}, not {state['head']})",
+            "stop the hub, back the database up, then `jupyterhub upgrade-db` as docs/howto/postgresql.md has it",
+        )
+    else:
+        yield good(f"{what} answers, its tables are up to date")
 
 
 def tls_findings(site: Site) -> Iterator[Finding]:

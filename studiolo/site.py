@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -72,6 +73,26 @@ def _range(value: tuple[int, int]) -> tuple[int, int]:
     return value
 
 
+def _database(value: str) -> str:
+    if value == "sqlite":
+        return value
+    allowed = "'sqlite', or postgresql://USER@HOST/NAME, or postgresql://USER@/NAME?host=FOLDER for a socket in FOLDER"
+    try:
+        parts = urlsplit(value)
+        port = parts.port
+        options = parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    except ValueError:
+        raise ValueError(allowed) from None
+    if parts.password is not None or any("password" in option for option in options):
+        raise ValueError("an address without a password, which belongs in the file database_password of paths.secrets")
+    plain = value.isascii() and value.isprintable() and " " not in value and not parts.fragment and port != 0
+    name = parts.path.removeprefix("/")
+    hosts = [host for host in (parts.hostname, *options.get("host", ())) if host]
+    if parts.scheme != "postgresql" or not plain or not parts.username or not name or "/" in name or len(hosts) != 1:
+        raise ValueError(allowed)
+    return value
+
+
 def _whole(value: object) -> object:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError("a whole number")
@@ -82,6 +103,7 @@ Name = Annotated[str, _pattern(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", "letters, dig
 UnixName = Annotated[str, _pattern(r"[a-z_][a-z0-9_.-]{0,31}\$?", "the name of a unix account or group")]
 Path_ = Annotated[str, AfterValidator(_absolute)]
 OptionalPath = Annotated[str, AfterValidator(lambda value: _absolute(value) if value else "")]
+Database = Annotated[str, AfterValidator(_database)]
 Text = Annotated[str, AfterValidator(str.strip), _pattern(r"[^\x00-\x1f\x7f]*", "text on one line")]
 Host = Annotated[str, _pattern(r"[A-Za-z0-9][A-Za-z0-9.:_-]{0,252}", "an address or host name")]
 LogFolder = Annotated[
@@ -118,7 +140,8 @@ class Paths(_Section):
     secrets: Path_ = Field(
         "/var/lib/studiolo/secrets",
         description="Folder of the hub's secrets, one file each: cookie_secret, proxy_token, api_token, and for "
-        "shared-password user_password and admin_password. Readable by root and the hub's account only.",
+        "shared-password user_password and admin_password; where the database wants one, database_password. Readable "
+        "by root and the hub's account only.",
     )
     logs: LogFolder = Field(
         "",
@@ -152,6 +175,12 @@ class Hub(_Section):
     )
     proxy_address: Host = Field("127.0.0.1", description="Where the proxy listens for the hub's commands.")
     proxy_port: Port = Field(8001, description="Port of the same.")
+    database: Database = Field(
+        "sqlite",
+        description="Where the hub keeps people, sessions and tokens: 'sqlite', a file in paths.state; or a PostgreSQL "
+        "database, such as 'postgresql://studiolo@db.example.org/studiolo' (its password in the file "
+        "database_password of paths.secrets) or 'postgresql://studiolo-hub@/studiolo?host=/var/run/postgresql'.",
+    )
     admins: tuple[Name, ...] = Field((), description="Names of those who may administer the hub.")
     sessions_per_person: Annotated[int, BeforeValidator(_whole), Field(ge=1, le=1000)] = Field(
         3,
@@ -428,7 +457,13 @@ def _fault(where: str, kind: type[_Section], item: Mapping[str, Any]) -> Fault:
     if item["type"] == "extra_forbidden":
         return Fault(key, "", f"unknown; known are: {', '.join(kind.model_fields)}")
     message = str(item["msg"]).removeprefix("Value error, ")
-    return Fault(key, shown(item["input"]), message[0].lower() + message[1:])
+    return Fault(key, _without_passwords(shown(item["input"])), message[0].lower() + message[1:])
+
+
+def _without_passwords(text: str) -> str:
+    """What people mean to keep to themselves, written in the wrong place, is not repeated on screens and in logs."""
+    text = re.sub(r"(://[^:/@\s]*):[^/\s]*@", r"\1:…@", text)
+    return re.sub(r"(password=)[^&'\s]*", r"\1…", text)
 
 
 # --- References between sections -------------------------------------------------------------------------------------

@@ -18,10 +18,12 @@ from jupyterhub.auth import Authenticator, DummyAuthenticator, PAMAuthenticator
 from jupyterhub.authenticators.shared import SharedPasswordAuthenticator
 from jupyterhub.handlers.pages import SpawnHandler
 from jupyterhub.proxy import ConfigurableHTTPProxy
+from sqlalchemy.engine import make_url
 from traitlets.config import Config, Configurable
 
 from hub_config import configure as settings
-from hub_config.configure import configure, imported, secret
+from hub_config.configure import configure, imported
+from hub_config.secret_files import secret
 from spawners import handlers
 from spawners.engine import SITE_SETTING
 from spawners.handlers import BootstrapHandler, GatedServerHandler, ListeningHandler
@@ -320,6 +322,33 @@ def test_pages_are_ours_and_exist(c: Config, site_with: Callable[..., Site]) -> 
 def test_the_database_lies_in_the_hubs_own_folder(c: Config, site_with: Callable[..., Site]) -> None:
     settings.database(c, site_with())
     assert c.JupyterHub.db_url == "sqlite:////var/lib/studiolo/hub/jupyterhub.sqlite"
+
+
+POSTGRESQL = "[hub]\ndatabase = 'postgresql://studiolo@db.example.org/studiolo?sslmode=require'\n[authentication]"
+
+
+def test_postgresql_gets_its_password_from_the_secrets(c: Config, site_with: Callable[..., Site], folder: Path) -> None:
+    (folder / "database_password").write_text("p%4: @/word\n", encoding="utf-8")
+    (folder / "database_password").chmod(0o640)
+    settings.database(c, site_with(("[authentication]", POSTGRESQL)))
+    url = make_url(c.JupyterHub.db_url)
+    assert (url.drivername, url.username, url.password) == ("postgresql+psycopg", "studiolo", "p%4: @/word")
+    assert (url.host, url.database, url.query) == ("db.example.org", "studiolo", {"sslmode": "require"})
+    assert c.JupyterHub.db_kwargs["connect_args"]["connect_timeout"] > 0
+    assert "p%4" not in repr(url)
+
+
+def test_postgresql_may_know_the_hub_without_a_password(c: Config, site_with: Callable[..., Site]) -> None:
+    settings.database(c, site_with(("[authentication]", POSTGRESQL)))
+    assert make_url(c.JupyterHub.db_url).password is None
+
+
+def test_a_password_that_others_can_read_is_refused(c: Config, site_with: Callable[..., Site], folder: Path) -> None:
+    (folder / "database_password").write_text("geheim\n", encoding="utf-8")
+    (folder / "database_password").chmod(0o644)
+    with pytest.raises(SiteError, match="chmod o=") as caught:
+        settings.database(c, site_with(("[authentication]", POSTGRESQL)))
+    assert "geheim" not in str(caught.value)
 
 
 @pytest.mark.parametrize("method", ["pam", "shared-password", "class"])

@@ -522,7 +522,14 @@ def test_a_cluster_that_does_not_answer_is_one_fault_with_its_own_words(
         raise SlurmUnavailable("run scontrol", "Unable to contact slurm controller (connect failure)")
 
     monkeypatch.setattr(doctor, "read_cluster", silent)
-    for other in ("account_findings", "path_findings", "secret_findings", "tls_findings", "launcher_findings"):
+    for other in (
+        "account_findings",
+        "path_findings",
+        "secret_findings",
+        "tls_findings",
+        "launcher_findings",
+        "database_findings",
+    ):
         monkeypatch.setattr(doctor, other, lambda *arguments: [])
     (finding,) = doctor.examine(site, tmp_path / "site.toml")
     assert finding.level == "fault"
@@ -552,3 +559,46 @@ def test_every_finding_that_is_not_good_says_what_to_do(site: Site, accounts: Ac
 )
 def test_a_finding_is_printed_with_its_advice(finding: Finding, text: str) -> None:
     assert str(finding) == text
+
+
+# --- The hub's database ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("state", "level", "words"),
+    [
+        ({"trouble": "", "revision": "abc", "head": "abc"}, "good", "answers, its tables are up to date"),
+        ({"trouble": "", "revision": "", "head": "abc"}, "good", "the hub makes its tables when it starts"),
+        ({"trouble": "", "revision": "old", "head": "new"}, "fault", "tables of another JupyterHub (old, not new)"),
+        ({"trouble": "no such role", "revision": "", "head": "abc"}, "fault", "does not let the hub in: no such role"),
+        ({"unasked": "no module"}, "warning", "was not asked: no module"),
+    ],
+)
+def test_the_database_is_told_with_the_operators_next_move(
+    site: Site, state: dict[str, str], level: str, words: str
+) -> None:
+    (finding,) = doctor.database_findings(site, state)
+    assert finding.level == level
+    assert finding.what.startswith("hub.database: SQLite ")
+    assert words in finding.what
+    assert finding.advice or level == "good"
+
+
+def test_the_database_is_asked_by_the_hubs_own_program(
+    site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    me = pwd.getpwuid(os.getuid()).pw_name
+    site = site.model_copy(update={"hub": site.hub.model_copy(update={"account": me})})
+    asked = []
+
+    def answer(command: list[str], **rest: Any) -> subprocess.CompletedProcess[str]:
+        asked.append(command)
+        return subprocess.CompletedProcess(command, 0, '{"trouble": "", "revision": "a", "head": "a"}', "")
+
+    monkeypatch.setattr(subprocess, "run", answer)
+    assert doctor.ask_database(site, tmp_path / "site.toml")["revision"] == "a"
+    assert asked == [[site.python, "-I", "-m", "hub_config.database", f"{tmp_path}/site.toml"]]
+
+
+def test_a_database_that_can_not_be_asked_says_why(site: Site, tmp_path: Path) -> None:
+    assert "unasked" in doctor.ask_database(site, tmp_path / "site.toml")

@@ -641,3 +641,66 @@ def test_a_section_is_checked_where_it_is_made_by_hand_too() -> None:
         Cluster(conf="relative")
     with pytest.raises(ValidationError):
         Partition(max_cpus=0, max_memory="1G", max_time="1h")  # type: ignore[arg-type]
+
+
+# --- The hub's database ----------------------------------------------------------------------------------------------
+
+
+def with_database(edited: Callable[..., str], value: str) -> Site:
+    return parse(edited(("[authentication]", f'[hub]\ndatabase = "{value}"\n[authentication]')))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "sqlite",
+        "postgresql://studiolo@db.example.org/studiolo",
+        "postgresql://studiolo@db.example.org:5433/studiolo?sslmode=verify-full&sslrootcert=/etc/ssl/ca.pem",
+        "postgresql://studiolo-hub@/studiolo?host=/var/run/postgresql",
+        "postgresql://a%40b@[::1]/studiolo",
+    ],
+)
+def test_a_database_is_sqlite_or_a_postgresql_address(edited: Callable[..., str], value: str) -> None:
+    assert with_database(edited, value).hub.database == value
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "",
+        "mysql://a@b/c",
+        "postgresql+psycopg2://a@b/c",
+        "sqlite:////tmp/x.sqlite",
+        "postgresql://b/c",
+        "postgresql://a@b",
+        "postgresql://a@b/",
+        "postgresql://a@b/c/d",
+        "postgresql://a@/c",
+        "postgresql://a@b/c?host=/tmp",
+        "postgresql://a@b/c#d",
+        "postgresql://a@b:x/c",
+        "postgresql://a@b:0/c",
+        "postgresql://a@b/c d",
+        "postgresql://a@b/c?x",
+        "postgresql://a@[b/c",
+    ],
+)
+def test_any_other_database_is_refused_with_what_is_allowed(edited: Callable[..., str], value: str) -> None:
+    with pytest.raises(SiteError, match=r"hub\.database.*'sqlite', or postgresql://USER@HOST/NAME"):
+        with_database(edited, value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "postgresql://a:geheim@b/c",
+        "postgresql://a:geheim@b:5432/c?sslmode=require",
+        "postgresql://a:ge@heim@b/c",
+        "postgresql://a@b/c?password=geheim",
+        "postgresql://a@b/c?sslmode=require&sslpassword=geheim",
+    ],
+)
+def test_a_password_in_the_address_is_refused_and_not_repeated(edited: Callable[..., str], value: str) -> None:
+    with pytest.raises(SiteError, match="database_password") as caught:
+        with_database(edited, value)
+    assert "heim" not in str(caught.value)

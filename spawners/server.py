@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import pwd
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any
 
@@ -37,6 +38,7 @@ from spawners.adoption import CutOff, begin_again
 from spawners.certificates import authority_in, public_key, session_names
 from spawners.engine import Engine, digest, engine_for
 from spawners.failure import RequestRefused, SessionFailed
+from spawners.metrics import QUEUE_WAIT
 from studiolo.errors import HomeUnusable, LauncherFailed, RequestError, SlurmError, SlurmRefused, SlurmUnavailable
 from studiolo.request import Request, check
 from studiolo.script import render
@@ -83,6 +85,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
     _end: asyncio.Task[None] | None = None
     _form_data: Mapping[str, Any] | None = None
     _keep_log = False
+    _submitted: float | None = None  # when, if by this hub process
 
     @property
     def engine(self) -> Engine:
@@ -150,6 +153,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         assert self.request is not None
         self._keep_log = False
         self.last_end = {}
+        self._submitted = None
         listening = self._listening = asyncio.get_running_loop().create_future()
         recorded = self._recorded = asyncio.get_running_loop().create_future()
         cut_off = self.engine.cut_off.take(self.user.name, self.name)
@@ -170,6 +174,8 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         finally:
             self.engine.withdraw(self.secret_digest)
         recorded.set_result(None)
+        if self._submitted and state.start:
+            QUEUE_WAIT.labels(self.cluster).observe(max(0.0, state.start - self._submitted))
         self.engine.watchers[self.cluster].settle(job)
         self.log.info("%s listens: job %d on %s port %d", self._log_name, job, self.node, self.served_port)
         return self._url()
@@ -199,6 +205,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
             except SlurmUnavailable:
                 self.engine.look_for_orphans(self.cluster)  # Slurm may have taken it all the same
                 raise
+        self._submitted = time.time()
         self._follow(job)
         self.log.info("%s submitted as job %d on %s", self._log_name, job, request.partition)
         return job
@@ -547,7 +554,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
     # --- What is told meanwhile --------------------------------------------------------------------------------------
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
-        """Tell the waiting person what happens, from the watcher: costs the scheduler nothing."""
+        """Tell the waiting person what happens, from what is asked for everybody: each of them costs the scheduler nothing."""
         told: dict[str, Any] | None = None
         while (news := self._news()) is not None:
             if news != told:
@@ -556,7 +563,10 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
             if self.job is None:
                 await asyncio.sleep(NEWS_SECONDS / 4)
             else:
-                await self.engine.watchers[self.cluster].change(self.job, NEWS_SECONDS)
+                watcher = self.engine.watchers[self.cluster]
+                await watcher.change(self.job, NEWS_SECONDS)
+                if self.job is not None and (state := watcher.state(self.job)) and state.is_pending:
+                    await self.engine.facts[self.cluster].get()  # for the place in the line, which may change
 
     def _news(self) -> dict[str, Any] | None:
         """What there is to say at this moment; ``None`` once somebody else has the word."""
@@ -571,6 +581,9 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         if state is None or state.is_pending:
             message = f"In the queue as job {self.job}." if state is None else pending_words(state.reason)
             progress = 10 if state is None else 20
+            facts = self.engine.facts[self.cluster].last.facts
+            if facts and (place := facts.place(self.job)):
+                message = f"{message} You are number {place[0]} of {place[1]} in the line."
         elif state.is_over:
             return None
         else:

@@ -32,7 +32,7 @@ from studiolo.slurm.snapshot import Reading
 
 NOW = 1_000_000.0
 HOUR = 3600
-REMARK = "bad fan <script>alert(1)</script>, ask eve"
+REMARK = "bad fan <script>alert(1)</script>, ask mallory"
 
 
 def node(name: str, partition: str, total: Resources, free: Resources, *states: str) -> NodeFacts:
@@ -141,8 +141,8 @@ def test_a_cluster_that_never_answered_offers_nothing(site: Site) -> None:
     [
         ({"flags": ("MAINT",), "users": Admission(frozenset({"root"}))}, "everybody"),
         ({}, "everybody"),
-        ({"users": Admission(frozenset({"ada", "eve"}))}, "you"),
-        ({"users": Admission(frozenset({"eve"}))}, None),
+        ({"users": Admission(frozenset({"ada", "mallory"}))}, "you"),
+        ({"users": Admission(frozenset({"mallory"}))}, None),
         ({"accounts": Admission(frozenset({"p1", "secret"}))}, "accounts"),
         ({"accounts": Admission(frozenset({"secret"}))}, None),
         ({"groups": Admission(frozenset({"staff"}))}, None),
@@ -161,20 +161,22 @@ def test_reservations_are_told_to_those_whom_they_concern(
         (reservation,) = offered
         assert reservation["for"] == concerns
         assert (reservation["partitions"], reservation["nodes"]) == (["gpu"], 2)
-        assert "eve" not in json.dumps(offered)
+        assert "mallory" not in json.dumps(offered)
         assert "secret" not in json.dumps(offered)
 
 
 @given(st.text(), st.text(), st.text())
 def test_no_operators_remark_and_nobody_elses_name_is_told(site: Site, name: str, user: str, state: str) -> None:
-    marked = f"eve{user}"
+    marked = f"mallory{user}"
     facts = snapshot(
         ReservationFacts(
             name, 0, int(NOW) + HOUR, ("gpu1",), users=Admission(frozenset({marked, "ada"})), flags=(state,)
         )
     )
     offered = told(site, facts)
-    assert "eve" not in json.dumps({**offered, "reservations": [{**r, "name": ""} for r in offered["reservations"]]})
+    assert "mallory" not in json.dumps(
+        {**offered, "reservations": [{**r, "name": ""} for r in offered["reservations"]]}
+    )
     assert all(reservation["name"].isprintable() for reservation in offered["reservations"])
 
 

@@ -6,13 +6,22 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+from prometheus_client import Histogram
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from spawners.engine import Engine
 from spawners.offers import silent_since
 
-__all__ = ["EngineCollector"]
+__all__ = ["QUEUE_WAIT", "EngineCollector"]
+
+MINUTE, HOUR = 60, 3600
+QUEUE_WAIT = Histogram(
+    "studiolo_queue_wait_seconds",
+    "From a session's submission to its job's start, for sessions that came to listen.",
+    ["cluster"],
+    buckets=(1, 2, 5, 10, 30, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 4 * HOUR, 12 * HOUR, 24 * HOUR),
+)
 
 
 class EngineCollector(Collector):

@@ -58,7 +58,7 @@ def _waiting(moment: Moment, state: JobState) -> dict[str, Any]:
     words = [pending_words(state.reason)]
     if moment.place:
         event["place"], event["line"] = moment.place
-        words.append(f"Your place in line: {event['place']} of {event['line']}.")
+        words.append(f"You are number {event['place']} of {event['line']} in the line.")
     if state.start and state.start > moment.now:
         event["expected"] = state.start
         minutes = max(1, round((state.start - moment.now) / 60))

@@ -39,6 +39,7 @@ from spawners.adoption import CutOff, begin_again
 from spawners.certificates import authority_in, public_key, session_names
 from spawners.engine import Engine, digest, engine_for
 from spawners.failure import RequestRefused, SessionFailed, ended, not_saved, not_submitted, silent, slurms_word
+from spawners.metrics import QUEUE_WAIT
 from spawners.progress import Moment, news
 from studiolo.errors import RequestError, SlurmError, SlurmUnavailable
 from studiolo.request import Request, check
@@ -85,6 +86,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
     _end: asyncio.Task[None] | None = None
     _form_data: Mapping[str, Any] | None = None
     _keep_log = False
+    _submitted: float | None = None  # when, if by this hub process
 
     @property
     def engine(self) -> Engine:
@@ -152,6 +154,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         assert self.request is not None
         self._keep_log = False
         self.last_end = {}
+        self._submitted = None
         listening = self._listening = asyncio.get_running_loop().create_future()
         recorded = self._recorded = asyncio.get_running_loop().create_future()
         cut_off = self.engine.cut_off.take(self.user.name, self.name)
@@ -173,6 +176,8 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         finally:
             self.engine.withdraw(self.secret_digest)
         recorded.set_result(None)
+        if self._submitted and state.start:
+            QUEUE_WAIT.labels(self.cluster).observe(max(0.0, state.start - self._submitted))
         self.engine.watchers[self.cluster].settle(job)
         self.log.info("%s listens: job %d on %s port %d", self._log_name, job, self.node, self.served_port)
         return self._url()
@@ -202,6 +207,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
             except SlurmUnavailable:
                 self.engine.look_for_orphans(self.cluster)  # Slurm may have taken it all the same
                 raise
+        self._submitted = time.time()
         self._follow(job)
         self.log.info("%s submitted as job %d on %s", self._log_name, job, request.partition)
         return job
@@ -517,7 +523,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
     # --- What is told meanwhile --------------------------------------------------------------------------------------
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
-        """Tell the waiting person what happens, from watcher and snapshot: no question to the scheduler of its own."""
+        """Tell the waiting person what happens, from what is asked for everybody: each of them costs the scheduler nothing."""
         told: dict[str, Any] | None = None
         while (event := news(await self._moment())) is not None:
             if event != told:
@@ -526,7 +532,10 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
             if self.job is None:
                 await asyncio.sleep(NEWS_SECONDS / 4)
             else:
-                await self.engine.watchers[self.cluster].change(self.job, NEWS_SECONDS)
+                watcher = self.engine.watchers[self.cluster]
+                await watcher.change(self.job, NEWS_SECONDS)
+                if self.job is not None and (state := watcher.state(self.job)) and state.is_pending:
+                    await self.engine.facts[self.cluster].get()  # for the place in the line, which may change
 
     async def _moment(self) -> Moment:
         now = time.time()
@@ -535,10 +544,8 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         if self.job is None:
             return Moment(False, now)
         watcher = self.engine.watchers[self.cluster]
-        state, place = watcher.state(self.job), None
-        if state is not None and state.is_pending:
-            reading = await self.engine.facts[self.cluster].get()
-            place = reading.facts.place(state.job) if reading.facts else None
+        state, facts = watcher.state(self.job), self.engine.facts[self.cluster].last.facts
+        place = facts.place(self.job) if facts else None
         return Moment(False, now, job=self.job, state=state, place=place, answers=watcher.trouble is None)
 
     def last_words(self) -> Words | None:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
+from spawners.offers import offer
 from studiolo import cli
 from studiolo.request import FIELDS
 from studiolo.site import MANY, SINGLE, parse
 from studiolo.site_example import example, reference
+from studiolo.slurm.facts import NodeFacts, PartitionFacts, PendingJob, ReservationFacts, assemble
+from studiolo.slurm.resources import Resources
+from studiolo.slurm.snapshot import Reading
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+NODE = NodeFacts("gpu1", "10.0.0.1", ("IDLE",), "", Resources(8, 1024), Resources(8, 1024), (), ("gpu",))
+MAINTENANCE = ReservationFacts("maintenance", 60, 120, ("gpu1",), flags=("MAINT",))
 PAGES = sorted([*CHECKOUT.glob("*.md"), *(CHECKOUT / "docs").rglob("*.md")])
 
 
@@ -65,3 +72,20 @@ def test_every_subcommand_of_studiolo_and_every_field_of_a_request_is_explained(
         assert f"`studiolo {command}" in page
     for field in FIELDS:
         assert f"`{field}`" in page
+
+
+def test_every_metric_and_every_field_of_what_is_free_is_explained() -> None:
+    site = parse((CHECKOUT / "tests/unit/site_for_tests.toml").read_text(encoding="utf-8"))
+    page = (CHECKOUT / "docs/reference/what-is-free.md").read_text(encoding="utf-8")
+    source = (CHECKOUT / "spawners/metrics.py").read_text(encoding="utf-8")
+    names = re.findall(r'"(studiolo_[a-z_]+)"', source)
+    assert names
+    for name in names:
+        assert f"`{name}" in page
+    (example,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
+    (told,) = json.loads(example)["clusters"].values()
+    facts = assemble(0.0, [NODE], [PartitionFacts("gpu", "UP", 60)], [MAINTENANCE], [PendingJob(7, "gpu", 1)])
+    real = offer(site, "main", Reading(facts), silent_since=None, person="ada", jobs={"": 7}, now=0.0)
+    assert set(told) == set(real)
+    for key in ("partitions", "reservations", "waiting"):
+        assert set(told[key][0]) == set(real[key][0])

@@ -26,7 +26,7 @@ class Cluster:
 
     def __init__(self, instance: Any, site: Site) -> None:
         self.instance = instance
-        self.slurm = CommandSlurm(next(iter(site.clusters.values())))
+        self.slurm = CommandSlurm(next(iter(site.clusters.values())), site.mark)
         self.jobs: list[str] = []
 
     def run(self, *argv: str, person: str | None = None) -> str:

@@ -28,10 +28,7 @@ def chaos(hub: Hub, box: Any) -> Iterator[Chaos]:
     breaker = Chaos(hub, box)
     yield breaker
     breaker.repair()
-    for name in breaker.sessions():
-        hub.stop(name)
-    for job in hub.slurm("squeue", "-h", "-a", "-o", "%A").split():
-        hub.slurm("scancel", job)
+    breaker.forget()
     breaker.whole()
 
 

@@ -7,9 +7,10 @@ import os
 import pwd
 import re
 import signal
+import sqlite3
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,15 @@ class Chaos:
         self.await_slurm()
         self.await_hub()
 
+    def forget(self) -> None:
+        """End every session and job that a failed test has left, and revoke their tokens."""
+        for name in self.sessions():
+            self.hub.stop(name)
+        for job in self.hub.slurm("squeue", "-h", "-a", "-o", "%A").split():
+            self.hub.slurm("scancel", job)
+        for name, number in self.tokens():
+            self.hub.call("DELETE", f"users/{name}/tokens/{number}")
+
     def whole(self) -> None:
         """Wait until everything is as before any session: no job, no session at the hub."""
         until("an empty queue", lambda: self.hub.slurm("squeue", "-h", "-a") == "")
@@ -207,8 +217,18 @@ class Chaos:
         until("the end of the session", lambda: not self.hub.server(user))
         until("the end of its processes", lambda: self.hub.processes(user) == [], 20)
         until("the end of its scratch folder", lambda: not [folder for job in jobs for folder in scratch(job)], 20)
-        tokens = self.hub.call("GET", f"users/{user}/tokens").json()["api_tokens"]
-        assert [token["note"] for token in tokens if "Server at" in token["note"]] == []
+        until("the end of its token", lambda: not [name for name, _ in self.tokens() if name == user], 10)
+
+    def tokens(self) -> list[tuple[str, str]]:
+        """Owners and numbers of all tokens of sessions, from the hub's database."""
+        query = "select users.name, 'a' || api_tokens.id from api_tokens join users on users.id = user_id where note like 'Server at %'"
+        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as database:
+            return list(database.execute(query))
+
+    @property
+    def database(self) -> Path:
+        """The hub's database."""
+        return Path(self.box.state) / "hub" / "jupyterhub.sqlite"
 
 
 @contextmanager

@@ -16,18 +16,28 @@ def answers(hub: Hub, user: str) -> bool:
 
 
 def test_between_sbatch_and_the_commit(hub: Hub, chaos: Chaos, ada: str) -> None:
-    """The job is submitted, nobody has written its number down: it must not stay in the queue as an orphan."""
+    """The job is submitted, and nobody has heard its number: it is found by its mark."""
     with chaos.mute("slurmctld"):
         hub.start(ada, LEARN)
         until("sbatch", lambda: any("sbatch" in line for line in hub.processes(ada)))
         chaos.kill("hub")
-    until("the end of sbatch", lambda: not any("sbatch" in line for line in hub.processes(ada)))
-    chaos.no_trace(ada)
-    assert hub.start(ada, LEARN).status_code == 202
-    hub.ready(ada)
     job = hub.job(ada)
+    hub.ready(ada)
+    assert hub.jobs(ada) == [job]
+    assert answers(hub, ada)
     hub.stop(ada)
     chaos.no_trace(ada, job)
+
+
+def test_between_sbatch_and_the_commit_of_a_start_that_is_given_up(hub: Hub, chaos: Chaos, ada: str) -> None:
+    """Nobody wants the job any more: it must not stay in the queue as an orphan."""
+    with chaos.closed(), chaos.mute("slurmctld"):
+        hub.start(ada, LEARN)
+        until("sbatch", lambda: any("sbatch" in line for line in hub.processes(ada)))
+        chaos.kill("hub")
+        until("the start to go on", lambda: hub.server(ada).get("pending") == "spawn")
+        hub.call("DELETE", f"users/{ada}/server")
+    chaos.no_trace(ada)
 
 
 def test_while_it_waits_in_the_queue(hub: Hub, chaos: Chaos, ada: str) -> None:
@@ -89,7 +99,8 @@ def test_it_begins_to_listen_while_there_is_no_hub(hub: Hub, chaos: Chaos, ada: 
     chaos.freeze_session(ada, job)
     with chaos.dead_hub():
         chaos.thaw()
-        until("the session's port", lambda: listens(ada))
+        log = hub.log(ada)
+        until("the session's look for its hub", lambda: listens(ada) or "connect to my Hub" in log.read_text())
     hub.ready(ada)
     assert hub.jobs(ada) == [job]
     assert answers(hub, ada)

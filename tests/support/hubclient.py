@@ -8,7 +8,7 @@ import re
 import subprocess
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ class Hub:
     """The hub's REST API with the operator's token, and root's view of the cluster below it."""
 
     url: str
-    token: str
+    token: str = field(repr=False)  # a failed test prints its fixtures
     state: Path
     slurm_conf: Path
 
@@ -65,6 +65,23 @@ class Hub:
                 if line.startswith("data:"):
                     events.append(json.loads(line.removeprefix("data:")))
         return events
+
+    def progress(self, user: str, words: str) -> str:
+        """What the waiting person is told once it holds ``words``; fails where the start is over before."""
+        headers = {"Authorization": f"token {self.token}"}
+        told = []
+        deadline = time.monotonic() + WAIT_SECONDS  # the hub sends empty lines all the time: no read times out
+        with httpx.stream(
+            "GET", f"{self.url}hub/api/users/{user}/server/progress", headers=headers, timeout=60
+        ) as answer:
+            for line in answer.iter_lines():
+                if line.startswith("data:"):
+                    told.append(str(json.loads(line.removeprefix("data:"))["message"]))
+                    if words in told[-1]:
+                        return told[-1]
+                if time.monotonic() > deadline:
+                    break
+        pytest.fail(f"{words!r} is not among what {user} was told: {told}")
 
     def stop(self, user: str, name: str = "") -> None:
         """Stop a server of the user and wait until it is gone."""

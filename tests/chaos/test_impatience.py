@@ -1,0 +1,83 @@
+"""People who click twice, change their mind, and have two tabs open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+from chaos import Chaos
+from hubclient import Hub, until
+
+LEARN = {"profile": "learn"}
+
+
+def test_a_double_start_is_one_session(hub: Hub, chaos: Chaos, ada: str) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        answers = [pool.submit(hub.start, ada, LEARN) for _ in range(8)]
+    assert {answer.result().status_code for answer in answers} <= {201, 202}
+    hub.ready(ada)
+    (job,) = hub.jobs(ada)
+    late = hub.start(ada, LEARN)
+    assert late.status_code == 400
+    assert "already running" in late.text
+    hub.stop(ada)
+    chaos.no_trace(ada, job)
+    everything = hub.slurm("squeue", "-h", "-t", "all", "-u", ada, "-S", "-i", "-o", "%A").split()
+    assert max(map(int, everything)) == job
+
+
+def test_a_double_stop_is_one_end(hub: Hub, chaos: Chaos, ada: str) -> None:
+    hub.start(ada, LEARN)
+    hub.ready(ada)
+    job = hub.job(ada)
+    with ThreadPoolExecutor(4) as pool:
+        answers = [pool.submit(hub.call, "DELETE", f"users/{ada}/server") for _ in range(4)]
+    assert {answer.result().status_code for answer in answers} <= {202, 204}
+    chaos.no_trace(ada, job)
+
+
+def test_stop_while_it_waits(hub: Hub, chaos: Chaos, ada: str) -> None:
+    with chaos.closed():
+        hub.start(ada, LEARN)
+        job = hub.job(ada)
+        hub.stop(ada)
+        chaos.no_trace(ada, job)
+    assert chaos.ended_in_accounting(job).startswith("CANCELLED")
+
+
+def test_stop_while_it_is_submitted(hub: Hub, chaos: Chaos, ada: str) -> None:
+    """The job is not yet known by its number when its owner changes their mind."""
+    log = chaos.logged("hub")
+    with ThreadPoolExecutor() as pool:
+        with chaos.mute("slurmctld"):
+            hub.start(ada, LEARN)
+            until("sbatch", lambda: any("sbatch" in line for line in hub.processes(ada)))
+            answer = pool.submit(hub.call, "DELETE", f"users/{ada}/server")
+            until("the interruption", lambda: "Interrupting spawner" in log.text())
+        assert answer.result().status_code in (202, 204)
+    chaos.no_trace(ada)
+
+
+def test_stop_while_it_begins(hub: Hub, chaos: Chaos, ada: str) -> None:
+    hub.start(ada, LEARN)
+    job = hub.job(ada)
+    chaos.freeze_session(ada, job)
+    chaos.thaw()
+    hub.stop(ada)
+    chaos.no_trace(ada, job)
+
+
+def test_start_and_stop_in_quick_turns(hub: Hub, chaos: Chaos, ada: str) -> None:
+    """Whatever moment each stop hits, no turn leaves a job, and the last start becomes ready."""
+    for _ in range(6):
+        assert hub.start(ada, LEARN).status_code in (201, 202)
+        hub.stop(ada)
+    chaos.no_trace(ada)
+    assert hub.start(ada, LEARN).status_code in (201, 202)
+    hub.ready(ada)
+    (job,) = hub.jobs(ada)
+    assert httpx.get(f"{hub.url}user/{ada}/api", timeout=10).status_code == 200
+    hub.stop(ada)
+    chaos.no_trace(ada, job)

@@ -104,8 +104,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--root", type=Path, required=True)
     parser.add_argument("--checkout", type=Path, required=True)
     parser.add_argument("--lend", type=Path, nargs=2, action="append", default=[], metavar=("FILE", "INSIDE"))
-    parser.add_argument("inner", nargs="+")
-    options = parser.parse_args(arguments)
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    cut = words.index("--") if "--" in words else len(words)  # argparse would look for more of them behind the first
+    options, inner = parser.parse_args(words[:cut]), words[cut + 1 :]
     lent = [(source, target) for source, target in options.lend]
 
     def act() -> int:
@@ -114,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         make_mount_points(options.root, lent)
         for call in mounts(options.root, options.checkout, lent):
             run(Log(None), call, f"{call[-1]} could not be mounted: look at the machine's settings for containers.")
-        return serve([CHROOT, str(options.root), "/usr/bin/env", f"--chdir={CHECKOUT_INSIDE}", *options.inner], 0)
+        return serve([CHROOT, str(options.root), "/usr/bin/env", f"--chdir={CHECKOUT_INSIDE}", *inner], 0)
 
     return exit_status_of(act)
 

@@ -41,10 +41,7 @@ AGAIN_MB = 1_000
 HOST_PACKAGES = ("debian-archive-keyring", "debootstrap", "gpgv")
 INCLUDED = ("python3", *BASE_PACKAGES)
 
-# Paths within the folder. Always the same ones: control groups lie outside, and by the instance's name the next run
-# finds those that a killed one left.
-STATE = Path("/var/lib/studiolo-slurm24")
-PREFIX = Path("/opt/studiolo-slurm24")
+PREFIX = Path("/opt/studiolo-slurm24")  # within the folder
 
 PATIENCE_S = 90  # for the inside to take its instance down after Ctrl-C
 
@@ -71,6 +68,15 @@ class Place:
         """The top of the other Debian's files. Its parent is closed to all but root, for the sake of its setuid programs."""
         return self.folder / "root"
 
+    @property
+    def state(self) -> Path:
+        """The instance's state, as a path within the folder; its own for each folder, and the same at each run.
+
+        An instance is named after it, and control groups bear that name outside of all folders: two folders must not
+        share one, and the next run is to find those that a killed one left.
+        """
+        return Path(f"/var/lib/studiolo-slurm24-{stamps.digest([str(self.folder)])[:6]}")
+
 
 def place_from(environ: Mapping[str, str]) -> Place:
     """The place that the environment names, or the usual one."""
@@ -87,13 +93,13 @@ def test(environ: Mapping[str, str], pytest_arguments: Sequence[str]) -> int:
     with lock.held(place.folder):
         steps.log = Log(place.folder / "make.log")
         with steps.step(f"{SYSTEM} in {place.folder}"):
-            if is_usable(place.root):
+            if is_usable(place):
                 steps.note("there already")
             else:
                 make(steps.log, place)
             bring_up_to_date(place.root, environ)
         steps.say("")
-        status = enter(place.root, CHECKOUT, test_command(pytest_arguments), inner_environment(environ, STATE, PREFIX))
+        status = enter(place.root, CHECKOUT, test_command(pytest_arguments), inner_environment(environ, place.state))
         tell_end(steps, place.root, status)
     return status
 
@@ -141,9 +147,10 @@ def check_place(folder: facts.FolderFacts, made: bool) -> checks.Findings:
     return found
 
 
-def is_usable(root: Path) -> bool:
+def is_usable(place: Place) -> bool:
     """Whether the folder was made to its end, and the last run in it tidied up after itself."""
-    return stamps.matches(root.parent, STAMP, wanted()) and not (root / STATE.relative_to("/")).exists()
+    left = place.root / place.state.relative_to("/")
+    return stamps.matches(place.folder, STAMP, wanted()) and not left.exists()
 
 
 def wanted() -> str:
@@ -281,7 +288,7 @@ def lent_files(home: Path) -> tuple[tuple[Path, Path], ...]:
     return tuple((source, target) for source, target in pairs if source.is_file())
 
 
-def inner_environment(environ: Mapping[str, str], state: Path, prefix: Path) -> dict[str, str]:
+def inner_environment(environ: Mapping[str, str], state: Path) -> dict[str, str]:
     """The environment inside: how to reach the registries, and which instance to test on; nothing else of the caller's."""
     passed = {
         name: value
@@ -295,7 +302,7 @@ def inner_environment(environ: Mapping[str, str], state: Path, prefix: Path) -> 
         "PATH": apt.ROOT_PATH,
         "TERM": environ.get("TERM", "dumb"),
         "STUDIOLO_TEST_STATE": str(state),
-        "STUDIOLO_TEST_PREFIX": str(prefix),
+        "STUDIOLO_TEST_PREFIX": str(PREFIX),
         "STUDIOLO_TEST_BROWSER": environ.get("STUDIOLO_TEST_BROWSER", "no"),
     }
 

@@ -9,11 +9,12 @@ help:
 	@echo 'make down       stop it; make up goes on where it was'
 	@echo 'make clean      stop it and remove it: state, software, accounts'
 	@echo 'make test       all tests on an instance of their own (ARGS="-k name" for some)'
+	@echo 'make test-slurm24  those of cluster and hub once more, on Slurm 24.11 (Debian 13 in a folder)'
 	@echo 'make test-fast  the tests that need no process, in seconds'
 	@echo 'make lint docs bench'
 
-up down status clean test test-fast lint docs bench:
+up down status clean test test-slurm24 test-fast lint docs bench:
 	@test -x $(PYTHON) || { echo 'Install Python first: apt-get install python3' >&2; exit 2; }
 	@$(PYTHON) -B -m deploy $@ $(if $(ARGS),-- $(ARGS))
 
-.PHONY: help up down status clean test test-fast lint docs bench
+.PHONY: help up down status clean test test-slurm24 test-fast lint docs bench

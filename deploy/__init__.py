@@ -10,6 +10,7 @@ the installed copy: it starts the cluster, the hub and the proxy.
 ``steps``      what is shown;  ``runner``  commands, their output in the log
 ``apt``        system packages;  ``python_env``  the environment;  ``node``  the proxy and its Node.js
 ``stamps``     what was installed, so that it is not done again;  ``folders``  which folders are ours
+``slurm24``    tests on Debian 13 in a folder;  ``enclosure``  entering such a folder
 ``chores``     test, test-fast, lint, docs, bench
 ``phase1``     the first phase, in order;  ``platform``  the second: the two places that act
 ``services``   hub and proxy as supervised programs;  ``hub_api``  asking the hub

@@ -16,6 +16,7 @@ from deploy.runner import Log, ask, run
 
 LISTS_AGE_S = 7 * 24 * 3600  # older package lists name versions that the mirrors no longer have
 ROOT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # after `su`, the sbin folders may lack
+APT_GET = ("apt-get", "--yes", "--quiet", "-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Use-Pty=0")
 POLICY_MARK = "# Written by studiolo's `make up` while it installs packages; safe to remove."
 POLICY = f"""#!/bin/sh
 {POLICY_MARK}
@@ -92,21 +93,25 @@ def _disable(log: Log, unit: str, env: Mapping[str, str], system: SystemPaths) -
             link.unlink()
 
 
+def refresh(log: Log, env: Mapping[str, str] | None = None) -> None:
+    """Fetch new package lists."""
+    no_lists = "apt-get could not fetch the package lists: check the machine's network and mirrors."
+    run(log, [*APT_GET, "update"], no_lists, env=env)
+
+
 def _get(log: Log, packages: Sequence[str], env: Mapping[str, str], *, stale: bool) -> None:
     """apt-get, with new package lists where the old are stale or turn out to be."""
-    apt = ["apt-get", "--yes", "--quiet", "-o", "DPkg::Lock::Timeout=120", "-o", "Dpkg::Use-Pty=0"]
-    update, install = [*apt, "update"], [*apt, "install", "--no-install-recommends", *packages]
-    no_lists = "apt-get could not fetch the package lists: check the machine's network and mirrors."
+    install = [*APT_GET, "install", "--no-install-recommends", *packages]
     sorry = f"apt-get could not install {', '.join(packages)}."
     if stale:
-        run(log, update, no_lists, env=env)
+        refresh(log, env)
     try:
         run(log, install, sorry, env=env)
     except CommandFailed:
         # Either dpkg was interrupted in an earlier run, or the lists name versions long gone.
         run(log, ["dpkg", "--configure", "-a"], "dpkg could not go on where it was cut off.", env=env)
         if not stale:
-            run(log, update, no_lists, env=env)
+            refresh(log, env)
         run(log, install, sorry, env=env)
 
 

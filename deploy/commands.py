@@ -7,12 +7,13 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from deploy import chores, phase1
+from deploy import chores, phase1, slurm24
 from deploy.settings import Settings, for_tests, from_environment
 from deploy.signals import exit_status_of, polite
 
-AS_ROOT = ("up", "down", "status", "clean", "test", "bench")
+AS_ROOT = ("up", "down", "status", "clean", "test", "test-slurm24", "bench")
 OWN_INSTANCE = ("test", "bench")
+WITH_ARGUMENTS = ("test", "test-slurm24", "test-fast")
 COMMANDS = (*AS_ROOT, "test-fast", "lint", "docs")
 
 
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, rest = parser.parse_known_args(words)
     if rest[:1] == ["--"]:
         del rest[0]
-    if rest and options.command not in ("test", "test-fast"):
+    if rest and options.command not in WITH_ARGUMENTS:
         parser.error(f"{options.command} takes no arguments")
     settings = (
         for_tests(os.environ) if options.command in OWN_INSTANCE else from_environment(os.environ, tuple(options.group))
@@ -51,6 +52,7 @@ def action(command: str, settings: Settings, rest: Sequence[str]) -> Callable[[]
         "status": lambda: phase1.status(settings),
         "clean": lambda: phase1.clean(settings),
         "test": lambda: chores.test(settings, keep, rest),
+        "test-slurm24": lambda: slurm24.test(os.environ, rest),
         "test-fast": lambda: chores.test_fast(rest),
         "lint": chores.lint,
         "docs": chores.docs,

@@ -81,7 +81,7 @@ def claim(settings: Settings) -> None:
 
 def install(settings: Settings, steps: Steps) -> Path:
     """System packages, Python environment, proxy, launcher; returns the Node.js to use."""
-    test_packages = TEST_PACKAGES if "test" in settings.groups else ()
+    test_packages = TEST_PACKAGES if "test" in settings.groups and settings.browser else ()
     with steps.step("System packages"):
         wanted = (*BASE_PACKAGES, *system_packages(facts.read_os_release()), *test_packages)
         apt.drop_left_policy()

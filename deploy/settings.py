@@ -26,6 +26,7 @@ class Settings:
     state: Path
     prefix: Path
     groups: tuple[str, ...] = ()  # dependency groups beside the extras, e.g. ("test",)
+    browser: bool = True  # whether the group "test" brings a browser
 
     @property
     def log(self) -> Path:
@@ -69,6 +70,7 @@ def from_environment(environ: Mapping[str, str], groups: tuple[str, ...] = ()) -
         state=Path(environ.get("STUDIOLO_STATE") or DEFAULT_STATE),
         prefix=Path(environ.get("STUDIOLO_PREFIX") or DEFAULT_PREFIX),
         groups=groups,
+        browser=with_browser(environ),
     )
 
 
@@ -83,4 +85,10 @@ def for_tests(environ: Mapping[str, str]) -> Settings:
         state=Path(environ.get("STUDIOLO_TEST_STATE") or fresh),
         prefix=Path(environ.get("STUDIOLO_TEST_PREFIX") or DEFAULT_TEST_PREFIX),
         groups=("test",),
+        browser=with_browser(environ),
     )
+
+
+def with_browser(environ: Mapping[str, str]) -> bool:
+    """Whether tests get a browser: ``STUDIOLO_TEST_BROWSER=no`` saves those their time that need none."""
+    return environ.get("STUDIOLO_TEST_BROWSER") != "no"

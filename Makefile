@@ -10,7 +10,8 @@ help:
 	@echo 'make clean      stop it and remove it: state, software, accounts'
 	@echo 'make test       all tests on an instance of their own (ARGS="-k name" for some)'
 	@echo 'make test-fast  the tests that need no process, in seconds'
-	@echo 'make lint docs bench'
+	@echo 'make bench      beside stock batchspawner (ARGS="class-start-60 --runs 5" for some rows)'
+	@echo 'make lint docs'
 
 up down status clean test test-fast lint docs bench:
 	@test -x $(PYTHON) || { echo 'Install Python first: apt-get install python3' >&2; exit 2; }

@@ -14,6 +14,7 @@ from deploy.signals import exit_status_of, polite
 AS_ROOT = ("up", "down", "status", "clean", "test", "bench")
 OWN_INSTANCE = ("test", "bench")
 COMMANDS = (*AS_ROOT, "test-fast", "lint", "docs")
+WITH_ARGUMENTS = ("test", "test-fast", "bench")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,7 +26,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options, rest = parser.parse_known_args(words)
     if rest[:1] == ["--"]:
         del rest[0]
-    if rest and options.command not in ("test", "test-fast"):
+    if rest and options.command not in WITH_ARGUMENTS:
         parser.error(f"{options.command} takes no arguments")
     settings = (
         for_tests(os.environ) if options.command in OWN_INSTANCE else from_environment(os.environ, tuple(options.group))
@@ -54,6 +55,6 @@ def action(command: str, settings: Settings, rest: Sequence[str]) -> Callable[[]
         "test-fast": lambda: chores.test_fast(rest),
         "lint": chores.lint,
         "docs": chores.docs,
-        "bench": lambda: chores.bench(settings, keep),
+        "bench": lambda: chores.bench(settings, keep, rest),
     }
     return actions[command]

@@ -25,6 +25,7 @@ class Settings:
     state: Path
     prefix: Path
     groups: tuple[str, ...] = ()  # dependency groups beside the extras, e.g. ("test",)
+    class_size: int | None = None  # learners among the demo people; None: as many as usual
 
     @property
     def log(self) -> Path:

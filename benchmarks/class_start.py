@@ -7,6 +7,7 @@ JupyterLabs on one machine.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -15,8 +16,10 @@ from typing import Any
 import stock
 from ground import BenchError, Ground
 from hubs import Hub
-from linux import cpu_of
+from linux import cpu_by_kind
 from results import Row, row
+
+from slurmbox import accounts
 
 CLASS = 60
 PARTITION, CPUS, MEMORY, TIME = "gpu", 1, "1G", "1:00:00"  # its 64 CPUs hold sixty sessions of one, without a GPU
@@ -57,7 +60,7 @@ def people(ground: Ground) -> list[str]:
 
 def rows(ground: Ground, runs: int) -> list[Row]:
     """Measure ``runs`` classes of each side in turn; our hub does not run during stock's and the other way round."""
-    found: dict[str, list[tuple[float, float]]] = {"ours": [], "stock": []}
+    found: dict[str, list[tuple[float, dict[str, float]]]] = {"ours": [], "stock": []}
 
     def ours() -> None:
         found["ours"].append(asyncio.run(one_class(ground, ground.hub(), OURS)))
@@ -75,21 +78,43 @@ def rows(ground: Ground, runs: int) -> list[Row]:
             for act in turn[:: 1 if number % 2 == 0 else -1]:
                 act()
                 ground.await_quiet()
-    walls, cpus = ([[run[at] for run in found[side]] for side in ("ours", "stock")] for at in (0, 1))
-    return [row(f"class-start-{CLASS}", "s", *walls), row(f"class-start-{CLASS}-hub-cpu", "s", *cpus)]
+    walls = ([wall for wall, _ in found[side]] for side in ("ours", "stock"))
+    return [
+        row(f"class-start-{CLASS}", "s", *walls),
+        *(
+            row(f"class-cpu-{kind}", "s", *([cpu[kind] for _, cpu in found[side]] for side in ("ours", "stock")))
+            for kind in found["ours"][0][1]
+        ),
+    ]
 
 
-async def one_class(ground: Ground, hub: Hub, options: Mapping[str, Any]) -> tuple[float, float]:
-    """Seconds until all servers have answered through the proxy, and seconds of processor that the hub took."""
+async def one_class(ground: Ground, hub: Hub, options: Mapping[str, Any]) -> tuple[float, dict[str, float]]:
+    """Seconds until all servers have answered through the proxy, and who took how many seconds of processor meanwhile."""
     learners = people(ground)
-    computed = cpu_of(hub.pid)
-    async with hub.client() as client:
-        begun = time.time()
+    kinds = who_computes(ground)
+    async with hub.clients(learners) as clients:
+        before, begun = cpu_by_kind(kinds, hub.pid), time.time()
         try:
             times = await asyncio.gather(
-                *(hub.click_to_answer(client, learner, options, page="api") for learner in learners)
+                *(hub.click_to_answer(client, learner, options, page="api") for learner, client in clients.items())
             )
-            computed = cpu_of(hub.pid) - computed
+            after = cpu_by_kind(kinds, hub.pid)
         finally:
-            await hub.stop_all(learners)
-    return max(answer for _, _, answer in times) - begun, computed
+            await hub.stop_all(clients)
+    return max(answer for _, _, answer in times) - begun, {kind: after[kind] - before[kind] for kind in after}
+
+
+def who_computes(ground: Ground) -> dict[str, Callable[[int, str], bool]]:
+    """Kinds of processes that take part in a start; whoever is asked first counts."""
+    box = ground.box
+    daemons = {accounts.ids(name)[0] for name in (box.slurm_user, box.db_user)}
+    learners = {accounts.ids(name)[0] for name in people(ground)}
+    words = f"-f {box.slurm_conf}"
+    return {
+        "client": lambda uid, command: "benchmarks" in command and uid == os.getuid(),
+        "proxy": lambda uid, command: "configurable-http-proxy" in command and uid == accounts.ids(box.hub_user)[0],
+        "controller": lambda uid, command: uid in daemons,
+        "nodes": lambda uid, command: command.startswith("/usr/sbin/slurmd ") and words in command,
+        "steps": lambda uid, command: command.startswith("slurmstepd: ["),
+        "servers": lambda uid, command: uid in learners,
+    }

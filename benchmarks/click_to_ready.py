@@ -103,12 +103,13 @@ async def one_start(
 ) -> tuple[str, phases.Moments]:
     """Start one session, read what it has left, look at it, stop it."""
     person = ground.researcher
+    token = hub.token_of(person)
     began_at = hub.log.stat().st_size
-    async with hub.client() as client:
+    async with hub.client(token) as client:
         times = await hub.click_to_answer(client, person, options)
         processes = [(process.command, process.began) for process in processes_of(accounts.ids(person)[0])]
         server_log = _server_log(ground, hub, person)
-        painted = await paint(browser, f"{hub.url}user/{person}/lab", hub.token)
+        painted = await paint(browser, f"{hub.url}user/{person}/lab", token)
         hub_log = _since(hub.log, began_at)
         await hub.stop(client, person)
     ground.await_quiet()

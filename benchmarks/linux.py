@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,6 +31,12 @@ def cpu_seconds(stat: str) -> float:
     return (int(user) + int(system)) / TICKS
 
 
+def cpu_of_children(stat: str) -> float:
+    """The same of its children that have ended and been waited for, and of theirs."""
+    user, system = _fields(stat)[13:15]
+    return (int(user) + int(system)) / TICKS
+
+
 def _fields(stat: str) -> list[str]:
     return stat.rpartition(")")[2].split()
 
@@ -38,6 +44,30 @@ def _fields(stat: str) -> list[str]:
 def cpu_of(pid: int) -> float:
     """:func:`cpu_seconds` of a running process."""
     return cpu_seconds(Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace"))
+
+
+def cpu_by_kind(kinds: Mapping[str, Callable[[int, str], bool]], hub: int) -> dict[str, float]:
+    """Seconds of processor so far of all processes of a kind, told by uid and command line, with children that ended.
+
+    ``hub`` is left out of them: of it there are two kinds, ``hub`` itself and its ``commands`` (sudo, sbatch, squeue …).
+    """
+    found = {"hub": 0.0, "commands": 0.0} | dict.fromkeys(kinds, 0.0)
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            uid = folder.stat().st_uid
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            stat = (folder / "stat").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            continue  # ended while we looked
+        if int(folder.name) == hub:
+            found["hub"] += cpu_seconds(stat)
+            found["commands"] += cpu_of_children(stat)
+            continue
+        for kind, belongs in kinds.items():
+            if belongs(uid, command):
+                found[kind] += cpu_seconds(stat) + cpu_of_children(stat)
+                break
+    return found
 
 
 def processes_of(uid: int) -> list[Process]:

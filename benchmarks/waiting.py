@@ -41,9 +41,9 @@ def rows(ground: Ground, runs: int) -> list[Row]:
 async def one_wait(ground: Ground, hub: Hub, options: Mapping[str, Any]) -> tuple[float, float]:
     """Calls to Slurm's daemons in a minute, and per cent of a core that the hub took, with all people on their page."""
     learners = people(ground)
-    async with hub.client() as client:
+    async with hub.clients(learners) as clients:
         with ground.closed(PARTITION):
-            pages = [asyncio.create_task(hub.start(client, learner, options)) for learner in learners]
+            pages = [asyncio.create_task(hub.start(client, learner, options)) for learner, client in clients.items()]
             try:
                 await asyncio.to_thread(until, "sixty waiting jobs", lambda: len(ground.jobs("--states=PD")) >= CLASS)
                 await asyncio.sleep(SETTLING)
@@ -53,7 +53,7 @@ async def one_wait(ground: Ground, hub: Hub, options: Mapping[str, Any]) -> tupl
                     page.cancel()
                 with suppress(asyncio.CancelledError):
                     await asyncio.gather(*pages, return_exceptions=True)
-                await hub.stop_all(learners)
+                await hub.stop_all(clients)
                 await asyncio.to_thread(ground.await_quiet)
 
 

@@ -111,7 +111,7 @@ async def one_start(
         server_log = _server_log(ground, hub, person)
         painted = await paint(browser, f"{hub.url}user/{person}/lab", token)
         hub_log = _since(hub.log, began_at)
-        await hub.stop(client, person)
+        await hub.stop_all({person: client})
     ground.await_quiet()
     found = phases.moments(
         person=person, times=times, hub_log=hub_log, server_log=server_log, processes=processes, paint=painted

@@ -111,20 +111,21 @@ class Hub:
         ready = await self.start(client, person, options)
         return clicked, ready, await self.first_answer(client, person, page)
 
-    async def stop(self, client: httpx.AsyncClient, person: str) -> None:
-        """Stop the server and wait until the hub has none."""
-        deadline = time.monotonic() + PATIENCE
-        await client.delete(f"{self.url}hub/api/users/{person}/server")
-        while time.monotonic() < deadline:
-            answer = await client.get(f"{self.url}hub/api/users/{person}")
-            if answer.status_code == httpx.codes.OK and not answer.json().get("servers"):
-                return
-            await asyncio.sleep(0.2)
-        raise HubFailed(f"{self.name}: {person}'s server does not stop")
-
     async def stop_all(self, clients: Mapping[str, httpx.AsyncClient]) -> None:
-        """Stop the servers of all these people."""
-        await asyncio.gather(*(self.stop(client, person) for person, client in clients.items()))
+        """Stop the servers of all these people and wait until the hub has none of them."""
+        await asyncio.gather(
+            *(client.delete(f"{self.url}hub/api/users/{person}/server") for person, client in clients.items())
+        )
+        deadline = time.monotonic() + PATIENCE
+        async with self.client() as operator:
+            while time.monotonic() < deadline:
+                answer = await operator.get(f"{self.url}hub/api/users?state=active&limit=2000")
+                answer.raise_for_status()
+                left = {user["name"] for user in answer.json()} & set(clients)
+                if not left:
+                    return
+                await asyncio.sleep(0.5)
+        raise HubFailed(f"{self.name}: servers do not stop: {', '.join(sorted(left))}")
 
     @asynccontextmanager
     async def clients(self, people: Iterable[str]) -> AsyncIterator[dict[str, httpx.AsyncClient]]:

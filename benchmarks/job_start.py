@@ -6,52 +6,43 @@ Ours and stock run on one cluster, one after the other: the line ``SchedulerPara
 
 from __future__ import annotations
 
-import os
-import statistics
 import subprocess
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
-from slurmbox import instance as instances
+from ground import Ground
+from results import Row, row
+
 from slurmbox.instance import Instance
 
-RUNS = 15
 QUIET_SECONDS = 1.3  # between runs, so that none profits or suffers from the one before; no multiple of a second
 
 
-def rows(state: Path) -> list[dict[str, Any]]:
-    """Measure on the platform of this state folder, which must be up and idle."""
-    box = instances.load(state)
-    shell = Shell(box)
-    measured: dict[str, dict[str, float]] = {}
+def rows(ground: Ground, runs: int) -> list[Row]:
+    """Measure on a platform that is up and idle."""
+    shell = Shell(ground.box)
+    measured: dict[str, dict[str, list[float]]] = {}
     for way in ("ours", "stock"):
         if way == "stock":
             shell.without_our_settings()
-        measured[way] = {"alone": repeat(shell.batch), "following": repeat(shell.batch_after_another)}
-    shell.with_our_settings()
-    floor = repeat(shell.srun)
+        try:
+            measured[way] = {"alone": repeat(shell.batch, runs), "following": repeat(shell.batch_after_another, runs)}
+        finally:
+            shell.with_our_settings()
+    floor = repeat(shell.srun, runs)
     return [
-        {
-            "name": f"job-start-{name}",
-            "unit": "s",
-            "ours": measured["ours"][name],
-            "stock": measured["stock"][name],
-            "floor": floor,
-            "runs": RUNS,
-        }
+        row(f"job-start-{name}", "s", measured["ours"][name], measured["stock"][name], floor)
         for name in ("alone", "following")
     ]
 
 
-def repeat(measure: Callable[[], float]) -> float:
-    """The median of :data:`RUNS` runs, in seconds."""
+def repeat(measure: Callable[[], float], runs: int) -> list[float]:
+    """The seconds of so many runs."""
     seconds = []
-    for _ in range(RUNS):
+    for _ in range(runs):
         seconds.append(measure())
         time.sleep(QUIET_SECONDS)
-    return round(statistics.median(seconds), 3)
+    return seconds
 
 
 class Shell:
@@ -115,7 +106,3 @@ class Shell:
             check=True,
         )
         return done.stdout
-
-
-if __name__ == "__main__":
-    print(rows(Path(os.environ["STUDIOLO_STATE"])))

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from deploy import folders, phase1, python_env
@@ -17,6 +18,7 @@ from deploy.settings import CHECKOUT, DEFAULT_PREFIX, DEFAULT_STATE, Settings
 QUICK_TESTS = ("unit", "golden", "recorded", "docs")
 DEVELOPER_EXTRAS = ("hub", "lab", "slurmbox")
 DEVELOPER_GROUPS = ("test", "lint", "docs")
+BENCH_CLASS = 60  # people who start at once
 
 
 def test(settings: Settings, keep: bool, pytest_arguments: Sequence[str]) -> int:
@@ -30,14 +32,16 @@ def test(settings: Settings, keep: bool, pytest_arguments: Sequence[str]) -> int
     return on_own_instance(settings, keep, act)
 
 
-def bench(settings: Settings, keep: bool) -> int:
-    """All benchmarks, on a platform that nobody else uses."""
+def bench(settings: Settings, keep: bool, arguments: Sequence[str]) -> int:
+    """All benchmarks, or those named, on a platform with a large class that nobody else uses."""
+    platform = replace(settings, class_size=BENCH_CLASS)
 
     def act() -> int:
-        status = phase1.up(settings)
-        return status or show([settings.python, "-B", "benchmarks"], STUDIOLO_STATE=str(settings.state))
+        status = phase1.up(platform)
+        command: list[str | Path] = [platform.python, "-B", "benchmarks", *arguments]
+        return status or show(command, STUDIOLO_STATE=str(platform.state))
 
-    return on_own_instance(settings, keep, act)
+    return on_own_instance(platform, keep, act)
 
 
 def on_own_instance(settings: Settings, keep: bool, act: Callable[[], int]) -> int:

@@ -15,6 +15,7 @@ AS_ROOT = ("up", "down", "status", "clean", "test", "test-slurm24", "bench")
 OWN_INSTANCE = ("test", "bench")
 WITH_ARGUMENTS = ("test", "test-slurm24", "test-fast")
 COMMANDS = (*AS_ROOT, "test-fast", "lint", "docs")
+WITH_ARGUMENTS = ("test", "test-fast", "bench")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,6 +57,6 @@ def action(command: str, settings: Settings, rest: Sequence[str]) -> Callable[[]
         "test-fast": lambda: chores.test_fast(rest),
         "lint": chores.lint,
         "docs": chores.docs,
-        "bench": lambda: chores.bench(settings, keep),
+        "bench": lambda: chores.bench(settings, keep, rest),
     }
     return actions[command]

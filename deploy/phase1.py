@@ -74,7 +74,7 @@ def claim(settings: Settings) -> None:
     """Make both folders ours, the state folder by choosing the instance's names and ports."""
     folders.claim_prefix(settings.prefix, settings.state)
     try:
-        load_or_choose(settings.state, settings.prefix)
+        load_or_choose(settings.state, settings.prefix, settings.class_size)
     except BoxError as error:
         raise DeployError(str(error)) from error
 

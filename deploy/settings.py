@@ -27,6 +27,7 @@ class Settings:
     prefix: Path
     groups: tuple[str, ...] = ()  # dependency groups beside the extras, e.g. ("test",)
     browser: bool = True  # whether the group "test" brings a browser
+    class_size: int | None = None  # learners among the demo people; None: as many as usual
 
     @property
     def log(self) -> Path:

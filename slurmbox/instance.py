@@ -25,7 +25,7 @@ from slurmbox.design import Confinement, Node, Partition, RealGpus
 from slurmbox.errors import InstanceError
 from slurmbox.facts import HostFacts, probe
 from slurmbox.files import ensure_folder, write_atomic
-from slurmbox.people import Person, demo_people, tagged
+from slurmbox.people import CLASS_SIZE, Person, demo_people, tagged
 
 DEFAULT_STATE = Path("/var/lib/studiolo")
 DEFAULT_PREFIX = Path("/opt/studiolo")
@@ -71,6 +71,7 @@ class Instance:
     ports: Mapping[str, int]
     slurmd_ports: Mapping[str, int]
     features: Features = field(default_factory=Features)
+    class_size: int = CLASS_SIZE  # learners among the demo people
 
     # -- unix accounts ---------------------------------------------------------------------------
     @property
@@ -95,7 +96,7 @@ class Instance:
 
     @property
     def people(self) -> tuple[Person, ...]:
-        return demo_people(self.tag)
+        return demo_people(self.tag, self.class_size)
 
     @property
     def accounts(self) -> tuple[str, ...]:
@@ -194,6 +195,7 @@ def to_json(instance: Instance) -> dict[str, Any]:
             "hub": instance.hub_user,
         },
         "people_group": instance.people_group,
+        "class_size": instance.class_size,
         "accounts": list(instance.accounts),
         "features": {**vars(f), "real_gpu_minors": list(f.real_gpu_minors)},
     }
@@ -220,6 +222,7 @@ def from_json(data: Mapping[str, Any]) -> Instance:
         ports={name: _port(ports[name]) for name in PORT_NAMES},
         slurmd_ports=slurmd,
         features=Features(**features),
+        class_size=int(data.get("class_size", CLASS_SIZE)),
     )
 
 
@@ -256,8 +259,10 @@ def save(instance: Instance) -> None:
     write_atomic(instance.state / FILE, json.dumps(to_json(instance), indent=2) + "\n", mode=0o644)
 
 
-def load_or_choose(state: Path, prefix: Path) -> Instance:
+def load_or_choose(state: Path, prefix: Path, class_size: int | None = None) -> Instance:
     """The instance of this state folder; the first call chooses names and ports and writes them down.
+
+    ``class_size`` learners are wanted (``None``: as many as there are); a class never shrinks, accounts stay until the end.
 
     Looks at the machine each time, so a newer Slurm or a GPU that came counts from the next start on. While the
     instance is down, a port that something else has taken meanwhile is chosen anew.
@@ -269,7 +274,8 @@ def load_or_choose(state: Path, prefix: Path) -> Instance:
     facts = probe()
     if (state / FILE).exists():
         known = load(state)
-        instance = with_facts(replace(known, prefix=prefix), facts)
+        learners = max(known.class_size, class_size or 0)
+        instance = with_facts(replace(known, prefix=prefix, class_size=learners), facts)
         running = bool(processes.of_instance(instance))
         if not running:
             instance = replace_taken_ports(instance, port_is_free)
@@ -282,7 +288,8 @@ def load_or_choose(state: Path, prefix: Path) -> Instance:
                     f"STUDIOLO_STATE, or empty it."
                 )
         known = None
-        instance = with_facts(choose(state, prefix, _name_exists, port_is_free), facts)
+        chosen = choose(state, prefix, _name_exists, port_is_free, class_size or CLASS_SIZE)
+        instance = with_facts(chosen, facts)
     if instance != known:
         make_parents(state)
         ensure_folder(state)
@@ -290,13 +297,19 @@ def load_or_choose(state: Path, prefix: Path) -> Instance:
     return instance
 
 
-def choose(state: Path, prefix: Path, name_exists: Callable[[str], bool], is_free: Callable[[int], bool]) -> Instance:
+def choose(
+    state: Path,
+    prefix: Path,
+    name_exists: Callable[[str], bool],
+    is_free: Callable[[int], bool],
+    class_size: int = CLASS_SIZE,
+) -> Instance:
     """Choose tag, names and ports for a new instance; asks the two functions and touches nothing."""
     default = state == DEFAULT_STATE
     tags = [""] if default else []
     tags += [short_hash(f"{state}#{n}" if n else str(state)) for n in range(20)]
     for tag in tags:
-        blank = Instance(state, prefix, tag, "", "", 1, {}, {})
+        blank = Instance(state, prefix, tag, "", "", 1, {}, {}, class_size=class_size)
         if not any(name_exists(n) for n in (*blank.accounts, blank.people_group)):
             break
     else:
@@ -319,6 +332,7 @@ def choose(state: Path, prefix: Path, name_exists: Callable[[str], bool], is_fre
         first_job_id=1 if tag == "" else 100_000 * (1 + number % 600),
         ports=ports,
         slurmd_ports={},
+        class_size=class_size,
     )
 
 

@@ -1,4 +1,4 @@
-"""The demo people: two small companies, a researcher, a trainer, an operator and a class of thirty."""
+"""The demo people: two small companies, a researcher, a trainer, an operator and a class, of thirty unless asked otherwise."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ def tagged(name: str, tag: str) -> str:
     return f"{name}-{tag}" if tag else name
 
 
-def demo_people(tag: str = "") -> tuple[Person, ...]:
+def demo_people(tag: str = "", class_size: int = CLASS_SIZE) -> tuple[Person, ...]:
     """All demo people, their names carrying the instance's tag."""
     learners = tuple(
-        Person(f"learner{n:02}", f"Learner {n:02}", "learner", "Class of thirty", _PLAYGROUND, "playground")
-        for n in range(1, CLASS_SIZE + 1)
+        Person(f"learner{n:02}", f"Learner {n:02}", "learner", "Class", _PLAYGROUND, "playground")
+        for n in range(1, class_size + 1)
     )
     return tuple(
         Person(tagged(p.name, tag), p.full_name, p.role, p.group, p.accounts, p.default_account)

@@ -55,9 +55,7 @@ def test_the_controller_is_away_for_long(hub: Hub, chaos: Chaos, person: Callabl
         chaos.no_trace(name, jobs[name])
 
 
-def test_the_controller_goes_as_a_session_begins_to_listen(
-    hub: Hub, chaos: Chaos, ada: str
-) -> None:
+def test_the_controller_goes_as_a_session_begins_to_listen(hub: Hub, chaos: Chaos, ada: str) -> None:
     """The hub has a port and no address of the node yet: it waits for one."""
     chaos.kill("hub")  # which forgets the addresses that it knows
     hub.start(ada, LEARN)
@@ -69,7 +67,9 @@ def test_the_controller_goes_as_a_session_begins_to_listen(
         chaos.thaw()
         until("the session's port", lambda: listens(ada))
         until("the hub's question", lambda: "Slurm did not answer" in log.text())
-        until("the end of its questions", lambda: not any("sinfo" in line for line in hub.processes(chaos.box.hub_user)))
+        until(
+            "the end of its questions", lambda: not any("sinfo" in line for line in hub.processes(chaos.box.hub_user))
+        )
         assert hub.server(ada)["pending"] == "spawn"
     hub.ready(ada)
     assert hub.jobs(ada) == [job]

@@ -96,7 +96,12 @@ class Chaos:
 
     def await_daemon(self, program: str) -> None:
         """Wait until a daemon that was started answers."""
-        asked = {"munged": ready.munge, "slurmdbd": ready.slurmdbd, "mariadb": ready.mariadb, "slurmrestd": ready.slurmrestd}
+        asked = {
+            "munged": ready.munge,
+            "slurmdbd": ready.slurmdbd,
+            "mariadb": ready.mariadb,
+            "slurmrestd": ready.slurmrestd,
+        }
         if program == "hub":
             self.await_hub()
         elif program in asked:
@@ -209,7 +214,9 @@ class Chaos:
 
     def sessions(self) -> list[str]:
         """Names of everybody with a session, by the hub."""
-        return [user["name"] for user in self.hub.call("GET", "users?include_stopped_servers=0").json() if user["servers"]]
+        return [
+            user["name"] for user in self.hub.call("GET", "users?include_stopped_servers=0").json() if user["servers"]
+        ]
 
     def no_trace(self, user: str, *jobs: int) -> None:
         """Wait until nothing is left of a person's sessions: no job, process, scratch folder or token."""

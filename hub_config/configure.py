@@ -10,6 +10,7 @@ from typing import Any
 from hub_config.addresses import hub_url, internal_scheme, url
 from hub_config.database import address, connection_arguments, give_back_connections
 from hub_config.secret_files import secret
+from hub_config.speed import keep_contexts, write_ahead
 from spawners import handlers
 from spawners.engine import SITE_SETTING
 from spawners.named import kept_names
@@ -65,6 +66,7 @@ def addresses(c: Any, site: Site) -> None:
 def internal_tls(c: Any, site: Site) -> None:
     """TLS between proxy, hub and sessions; the certificates are made before (hub_config/certificates.py)."""
     c.JupyterHub.internal_ssl = site.hub.internal_tls
+    keep_contexts()
     c.JupyterHub.internal_certs_location = site.certificates
 
 
@@ -112,7 +114,9 @@ def database(c: Any, site: Site) -> None:
     # With the password: JupyterHub's schema check starts from the bare address. It hides it in what it logs.
     c.JupyterHub.db_url = address(site).render_as_string(hide_password=False)
     c.JupyterHub.db_kwargs = connection_arguments(site)
-    if site.hub.database != "sqlite":
+    if site.hub.database == "sqlite":
+        write_ahead()
+    else:
         give_back_connections()
     c.JupyterHub.cleanup_servers = False
     c.JupyterHub.cleanup_proxy = False

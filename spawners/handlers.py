@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 from typing import Any, cast
@@ -14,6 +15,7 @@ from jupyterhub import handlers as page_handlers
 from jupyterhub.apihandlers import APIHandler
 from jupyterhub.apihandlers.users import UserServerAPIHandler
 from jupyterhub.handlers.pages import SpawnHandler
+from jupyterhub.scopes import needs_scope
 from tornado import web
 
 from spawners.certificates import RequestNotUsable
@@ -32,6 +34,7 @@ MIN_PORT = 1024
 SERVER_FIELDS = {"display_name", "user_options"}
 NOT_AWAITED = "this secret is not awaited: the session was stopped, or has begun already"
 PATCH_FIELDS = {"name", *SERVER_FIELDS}
+SLOW_STOP_SECONDS = 10
 STOCK_CALLBACK = r"/api/batchspawner"
 
 
@@ -148,6 +151,28 @@ class GatedServerHandler(NamedSessions, UserServerAPIHandler):  # type: ignore[m
                 raise web.HTTPError(400, refusal)
             self._check(body.get("user_options"))
         return body
+
+    @needs_scope("delete:servers")  # type: ignore[untyped-decorator]
+    async def delete(self, user_name: str, server_name: str = "") -> None:
+        """Stop a server; one that is being started is first let go of, for as long as that takes.
+
+        JupyterHub gives an interrupted start one second. In a busy hub some take longer, and their servers would stay
+        in its books, their jobs in the queue.
+        """
+        user = self.find_user(user_name)
+        spawner = user.spawners[server_name] if user is not None and server_name in user.spawners else None
+        if spawner is not None and spawner.pending == "spawn" and spawner._spawn_future is not None:
+            await self._interrupt(user, spawner)
+        await super().delete(user_name, server_name)
+
+    async def _interrupt(self, user: Any, spawner: Any) -> None:
+        spawner._spawn_future.cancel()
+        await asyncio.wait([spawner._spawn_future])
+        if spawner.server is not None:
+            spawner._stop_future = asyncio.ensure_future(user.stop(spawner.name))
+            await asyncio.wait([spawner._stop_future], timeout=SLOW_STOP_SECONDS)
+            if spawner._stop_future.done():
+                spawner._stop_future.result()
 
     def _check(self, options: object) -> None:
         if options is None:

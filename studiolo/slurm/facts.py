@@ -97,6 +97,13 @@ class Admission:
     only: frozenset[str] | None = None
     never: frozenset[str] = frozenset()
 
+    @classmethod
+    def listed(cls, names: Iterable[str]) -> Admission:
+        """``a, b`` lets those in, ``-c, -d`` everybody but those; no names say nothing of anybody."""
+        listed = tuple(names)
+        only = frozenset(name for name in listed if not name.startswith("-"))
+        return cls(only or None, frozenset(name[1:] for name in listed if name.startswith("-")))
+
     def admits(self, names: Iterable[str]) -> bool:
         """Whether one of these names lets its bearer in."""
         allowed = set(names) - self.never
@@ -280,6 +287,8 @@ def _reserved(node: NodeFacts, reservations: Sequence[ReservationFacts], now: fl
         return replace(node, reservation="(hidden)")
     for reservation in reservations:
         if reservation.start > now:
+            if node.name in reservation.cpus:
+                continue  # the others go on
             node = replace(node, until=min(reservation.start, node.until or reservation.start))
         elif reservation.end > now:
             if node.name not in reservation.cpus:

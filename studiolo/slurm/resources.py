@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from studiolo.slurm.notation import expand_numbers, tres
 
-__all__ = ["Resources", "resources_of"]
+__all__ = ["Resources", "cpus_held", "resources_of"]
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,16 @@ def resources_of(
             shards_free,
         ),
     )
+
+
+def cpus_held(tres_held: str, cores: Mapping[str, str]) -> dict[str, int]:
+    """How many CPUs of each node a reservation holds, from ``cpu=8`` and ``{"cpu1": "0-3"}``; nothing for whole nodes."""
+    held = tres(tres_held)
+    if any(kind.startswith("gres/") for kind in held):
+        return {}  # nobody says which of a node's GPUs it holds: then it holds the node
+    numbers = {node: len(expand_numbers(listed)) for node, listed in cores.items()}
+    threads = -(-held.get("cpu", 0) // (sum(numbers.values()) or 1))
+    return {node: number * threads for node, number in numbers.items()}
 
 
 def _gres(text: str) -> list[_Gres]:

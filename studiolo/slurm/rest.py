@@ -21,10 +21,10 @@ from yarl import URL
 from studiolo.errors import LauncherFailed, SlurmError, SlurmRefused, SlurmUnavailable, printable
 from studiolo.script import Batch
 from studiolo.site import Cluster
-from studiolo.slurm.commands import CommandSlurm
-from studiolo.slurm.facts import ClusterFacts
+from studiolo.slurm.facts import ClusterFacts, assemble
 from studiolo.slurm.parse import SILENT
 from studiolo.slurm.people import member
+from studiolo.slurm.rest_facts import rest_nodes, rest_partitions, rest_pending, rest_reservations
 from studiolo.slurm.rest_parse import (
     INVALID_JOB_ID,
     VERSIONS,
@@ -106,8 +106,6 @@ class RestSlurm:
         self.timeout = timeout
         self._clock = clock
         self.calls: dict[str, int] = {}
-        self._commands = CommandSlurm(cluster, mark, timeout)
-        self._commands.calls = self.calls
         self._version = ""
         self._negotiating = asyncio.Lock()
         self._addresses: dict[str, str] = {}
@@ -192,8 +190,16 @@ class RestSlurm:
         return self._addresses.get(node, node)
 
     async def facts(self) -> ClusterFacts:
-        """Ask for nodes, partitions, reservations and the line of waiting jobs: by Slurm's commands, which need no privilege."""
-        return await self._commands.facts()
+        """Ask for nodes, partitions, reservations and the line of waiting jobs: four questions, one after the other."""
+        taken = self._clock()
+        nodes = await self._list("nodes", rest_nodes)
+        partitions = await self._list("partitions", rest_partitions)
+        reservations = await self._list("reservations", rest_reservations)
+        return assemble(taken, nodes, partitions, reservations, await self._list("jobs", rest_pending))
+
+    async def _list(self, what: str, parse: Callable[[object], _Value]) -> _Value:
+        answer = await self._call(_Question(what, f"list {what}", f"/slurm/{{}}/{what}"))
+        return await self._answered(parse, answer, f"list {what}")
 
     async def version(self) -> str:
         """The newest API version that slurmrestd and we speak."""

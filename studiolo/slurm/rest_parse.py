@@ -27,6 +27,10 @@ __all__ = [
     "parse_server_time",
     "parse_submitted",
     "parse_tagged_jobs",
+    "read_entries",
+    "read_integer",
+    "read_mapping",
+    "read_number",
     "submission",
 ]
 
@@ -123,17 +127,17 @@ def _number_object(number: int) -> dict[str, Any]:
 
 def errors(answer: object) -> tuple[RestError, ...]:
     """The errors that an answer reports, wherever it does: a status of 200 says nothing, and one of 500 not much."""
-    found = list(_listed_errors(_mapping(answer).get("errors")))
-    result = _mapping(answer).get("result")
+    found = list(_listed_errors(read_mapping(answer).get("errors")))
+    result = read_mapping(answer).get("result")
     if isinstance(result, dict) and result.get("error_code"):
-        found.append(RestError(_integer(result["error_code"]), str(result.get("error") or "")))
-    status = _mapping(answer).get("status")
+        found.append(RestError(read_integer(result["error_code"]), str(result.get("error") or "")))
+    status = read_mapping(answer).get("status")
     for entry in status if isinstance(status, list) else []:
         # What has become of each job of a cancellation, from 24.05 on.
         error = entry.get("error") if isinstance(entry, dict) else None
         if isinstance(error, dict) and error.get("code"):
-            found.append(RestError(_integer(error["code"]), str(error.get("message") or error.get("string") or "")))
-    message = _mapping(answer).get("job_submit_user_msg")
+            found.append(RestError(read_integer(error["code"]), str(error.get("message") or error.get("string") or "")))
+    message = read_mapping(answer).get("job_submit_user_msg")
     if found and isinstance(message, str) and message:
         found[0] = RestError(found[0].number, f"{message}\n{found[0].words}")
     return tuple(error for error in found if error.number != NOTHING_FOUND)
@@ -147,14 +151,14 @@ def _listed_errors(listed: object) -> Iterator[RestError]:
         words = [str(entry[key]) for key in ("description", "error") if entry.get(key)]
         # The description often ends with the error's own words.
         kept = words[:1] if len(words) == 2 and words[1] in words[0] else words
-        yield RestError(_integer(number), ": ".join(kept) or "no reason given")
+        yield RestError(read_integer(number), ": ".join(kept) or "no reason given")
 
 
 def parse_submitted(answer: object) -> int:
     """The number of the submitted job."""
-    fields = _mapping(answer)
+    fields = read_mapping(answer)
     result = fields.get("result")
-    number = _integer(fields.get("job_id") or (result.get("job_id") if isinstance(result, dict) else None))
+    number = read_integer(fields.get("job_id") or (result.get("job_id") if isinstance(result, dict) else None))
     if number <= 0:
         raise ValueError("no job number in the answer")
     return number
@@ -162,17 +166,17 @@ def parse_submitted(answer: object) -> int:
 
 def parse_jobs(answer: object) -> dict[int, JobState]:
     """Read ``/slurm/…/jobs`` or ``/job/…``: jobs that slurmctld holds."""
-    return {state.job: state for state in map(_job_state, _entries(answer, "jobs"))}
+    return {state.job: state for state in map(_job_state, read_entries(answer, "jobs"))}
 
 
 def _job_state(job: Mapping[str, Any]) -> JobState:
     found = JobState(
-        job=_integer(job.get("job_id")),
+        job=read_integer(job.get("job_id")),
         state=_state(job.get("job_state")),
         reason=str(job.get("state_reason") or "None"),
         node=str(job.get("batch_host") or ""),
-        start=_number(job.get("start_time")) or None,
-        end=_number(job.get("end_time")) or None,
+        start=read_number(job.get("start_time")) or None,
+        end=read_number(job.get("end_time")) or None,
     )
     if not found.is_over:
         return found
@@ -183,33 +187,33 @@ def _job_state(job: Mapping[str, Any]) -> JobState:
 def parse_tagged_jobs(answer: object, mark: str) -> tuple[Tagged, ...]:
     """Read ``/slurm/…/jobs``: those that are not over and whose comment names this hub."""
     found = []
-    for job in _entries(answer, "jobs"):
+    for job in read_entries(answer, "jobs"):
         person, comment = job.get("user_name"), job.get("comment")
         if not isinstance(person, str) or not isinstance(comment, str):
             raise ValueError("a job without a person or comment")
         if _state(job.get("job_state")) in PENDING_STATES | RUNNING_STATES:
-            found.append(parse_tag(_integer(job.get("job_id")), person, comment, mark))
+            found.append(parse_tag(read_integer(job.get("job_id")), person, comment, mark))
     return tuple(tagged for tagged in found if tagged)
 
 
 def parse_accounting_jobs(answer: object) -> dict[int, JobState]:
     """Read ``/slurmdb/…/jobs``: jobs that accounting knows."""
     found = {}
-    for job in _entries(answer, "jobs"):
-        state, times = _mapping(job.get("state")), _mapping(job.get("time"))
+    for job in read_entries(answer, "jobs"):
+        state, times = read_mapping(job.get("state")), read_mapping(job.get("time"))
         word = _state(state.get("current"))
         code, signal = _exit(job.get("exit_code"))
         if word == "FAILED" and not code and not signal:
             code = None  # up to v0.0.38 every status that a script ends with is told as 0
         nodes = str(job.get("nodes") or "")
-        number = _integer(job.get("job_id"))
+        number = read_integer(job.get("job_id"))
         found[number] = JobState(
             job=number,
             state=word,
             reason=str(state.get("reason") or "None"),
             node="" if nodes == "None assigned" else nodes,
-            start=_number(times.get("start")) or None,
-            end=_number(times.get("end")) or None,
+            start=read_number(times.get("start")) or None,
+            end=read_number(times.get("end")) or None,
             exit_code=code,
             signal=signal,
         )
@@ -218,7 +222,7 @@ def parse_accounting_jobs(answer: object) -> dict[int, JobState]:
 
 def parse_addresses(answer: object) -> dict[str, str]:
     """Read ``/slurm/…/nodes``: node name -> the address that Slurm itself uses."""
-    return {_name(node): str(node.get("address") or _name(node)) for node in _entries(answer, "nodes")}
+    return {_name(node): str(node.get("address") or _name(node)) for node in read_entries(answer, "nodes")}
 
 
 def _name(node: Mapping[str, Any]) -> str:
@@ -230,7 +234,7 @@ def _name(node: Mapping[str, Any]) -> str:
 
 def parse_server_time(answer: object) -> int:
     """Read ``/slurm/…/diag``: slurmctld's clock, in seconds since 1970."""
-    now = _number(_mapping(_mapping(answer).get("statistics")).get("req_time"))
+    now = read_number(read_mapping(read_mapping(answer).get("statistics")).get("req_time"))
     if not now:
         raise ValueError("no time in the answer")
     return now
@@ -239,30 +243,33 @@ def parse_server_time(answer: object) -> int:
 # --- Shapes ----------------------------------------------------------------------------------------------------------
 
 
-def _entries(answer: object, key: str) -> list[Mapping[str, Any]]:
-    entries = _mapping(answer).get(key)
+def read_entries(answer: object, key: str) -> list[Mapping[str, Any]]:
+    """The list of objects under ``key``."""
+    entries = read_mapping(answer).get(key)
     if not isinstance(entries, list):
         raise ValueError(f"no list of {key}")
-    return [_mapping(entry) for entry in entries]
+    return [read_mapping(entry) for entry in entries]
 
 
-def _mapping(value: object) -> Mapping[str, Any]:
+def read_mapping(value: object) -> Mapping[str, Any]:
+    """An object."""
     if not isinstance(value, dict):
         raise ValueError(f"an object is expected, not {type(value).__name__}")
     return value
 
 
-def _integer(value: object) -> int:
+def read_integer(value: object) -> int:
+    """A plain whole number."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"a number is expected, not {str(value)[:80]!r}")
     return value
 
 
-def _number(value: object) -> int | None:
+def read_number(value: object) -> int | None:
     """A number in either way of writing it; ``None`` where it is not set, infinite or not there."""
     if isinstance(value, dict):
-        return _number(value.get("number")) if value.get("set") and not value.get("infinite") else None
-    return None if value is None else _integer(value)
+        return read_number(value.get("number")) if value.get("set") and not value.get("infinite") else None
+    return None if value is None else read_integer(value)
 
 
 def _state(value: object) -> str:
@@ -277,6 +284,6 @@ def _exit(value: object) -> tuple[int | None, int | None]:
     if isinstance(value, dict) and "number" not in value:
         signal = value.get("signal")
         number = signal.get("id", signal.get("signal_id")) if isinstance(signal, dict) else None
-        return _number(value.get("return_code")), _number(number) or None
-    status = _number(value)
+        return read_number(value.get("return_code")), read_number(number) or None
+    status = read_number(value)
     return (None, None) if status is None else (status >> 8, status & 0x7F or None)

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 
 from studiolo.slurm.facts import Admission, NodeFacts, PartitionFacts, ReservationFacts
-from studiolo.slurm.notation import expand_hosts, expand_numbers, state_words, tres
-from studiolo.slurm.resources import resources_of
+from studiolo.slurm.notation import expand_hosts, state_words
+from studiolo.slurm.resources import cpus_held, resources_of
 from studiolo.units import slurm_minutes
 
 __all__ = ["parse_nodes", "parse_partitions", "parse_reservations"]
@@ -72,21 +72,17 @@ def _reservation(line: str) -> ReservationFacts:
     if match is None:
         raise ValueError(f"no StartTime in {line[:200]!r}")
     fact = _facts(line[match.end() :])
-    held = tres(fact.get("TRES", ""))
-    cores = {name: len(expand_numbers(listed)) for name, listed in _CORES.findall(line)}
-    threads = -(-held.get("cpu", 0) // (sum(cores.values()) or 1))
     return ReservationFacts(
         name=match[1],
         start=_number(fact, "StartTime"),
         end=_number(fact, "EndTime"),
         nodes=expand_hosts("" if fact.get("Nodes", "") in _EMPTY else fact["Nodes"]),
         partition="" if fact.get("PartitionName", "") in _EMPTY else fact["PartitionName"],
-        users=_listed(fact.get("Users", "")),
-        accounts=_listed(fact.get("Accounts", "")),
-        groups=_listed(fact.get("Groups", "")),
+        users=Admission.listed(_names(fact.get("Users", ""))),
+        accounts=Admission.listed(_names(fact.get("Accounts", ""))),
+        groups=Admission.listed(_names(fact.get("Groups", ""))),
         flags=_names(fact.get("Flags", "")),
-        # With GPUs among what it holds, nobody says which: then it holds its nodes.
-        cpus={} if any(kind.startswith("gres/") for kind in held) else {n: c * threads for n, c in cores.items()},
+        cpus=cpus_held(fact.get("TRES", ""), dict(_CORES.findall(line))),
     )
 
 
@@ -136,10 +132,3 @@ def _admission(fact: dict[str, str], what: str) -> Admission:
     allowed = fact.get(f"Allow{what}", "ALL")
     never = frozenset(_names(fact.get(f"Deny{what}", "")))
     return Admission(None if allowed in {"ALL", *_EMPTY} else frozenset(_names(allowed)), never)
-
-
-def _listed(text: str) -> Admission:
-    """``a,b`` lets those in, ``-c,-d`` everybody but those; nothing says nothing of anybody."""
-    names = _names(text)
-    only = frozenset(name for name in names if not name.startswith("-"))
-    return Admission(only or None, frozenset(name[1:] for name in names if name.startswith("-")))

@@ -110,6 +110,8 @@ def test_a_reservation_of_some_cpus_leaves_the_others() -> None:
     assert found.free.cpus == FREE.cpus - 4
     (full,) = cluster([node()], (reserved(cpus={"gpu1": 30}),)).nodes
     assert full.free.cpus == 0
+    (later,) = cluster([node()], (reserved(NOW + HOUR, NOW + 2 * HOUR, cpus={"gpu1": 4}),)).nodes
+    assert (later.free, later.until) == (FREE, None)
 
 
 def test_nobody_is_promised_a_node_beyond_the_begin_of_the_next_reservation() -> None:

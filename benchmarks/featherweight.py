@@ -12,6 +12,7 @@ from contextlib import suppress
 from urllib.parse import urlparse
 
 from spawners import singleuser
+from spawners.identity import keep
 
 ANSWER = (
     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nX-JupyterHub-Version: @VERSION@\r\n"
@@ -44,7 +45,7 @@ def begin() -> None:
     os.environ.update(environment)
     if identity is not None:
         os.environ.update(singleuser.scratch_environment(os.environ["STUDIOLO_SCRATCH"]))
-        os.environ.update(singleuser.keep(identity, os.environ["TMPDIR"]))
+        os.environ.update(keep(identity, os.environ["TMPDIR"]))
 
 
 def bound(ports: str, address: str) -> socket.socket:

@@ -14,7 +14,8 @@ from typing import Any
 import httpx
 
 STARTED, STARTING = 201, 202
-PATIENCE = 120.0
+PATIENCE = 180.0
+STOPS_AT_ONCE = 4
 
 
 class HubFailed(Exception):
@@ -31,10 +32,6 @@ class Hub:
     log: Path
     pid: int
 
-    @property
-    def _headers(self) -> dict[str, str]:
-        return {"Authorization": f"token {self.token}"}
-
     def client(self, token: str = "") -> httpx.AsyncClient:
         """One person's connections, or the operator's.
 
@@ -50,9 +47,10 @@ class Hub:
         answer.raise_for_status()
         return str(answer.json()["token"])
 
-    def call(self, method: str, path: str, body: Any = None) -> httpx.Response:
+    def call(self, method: str, path: str, body: Any = None, token: str = "") -> httpx.Response:
         """One request to ``hub/api/…``."""
-        with httpx.Client(headers=self._headers, timeout=60, trust_env=False) as client:
+        headers = {"Authorization": f"token {token or self.token}"}
+        with httpx.Client(headers=headers, timeout=60, trust_env=False) as client:
             return client.request(method, f"{self.url}hub/api/{path}", json=body)
 
     def await_answer(self) -> None:
@@ -112,19 +110,26 @@ class Hub:
         return clicked, ready, await self.first_answer(client, person, page)
 
     async def stop_all(self, clients: Mapping[str, httpx.AsyncClient]) -> None:
-        """Stop the servers of all these people and wait until the hub has none of them."""
-        await asyncio.gather(
-            *(client.delete(f"{self.url}hub/api/users/{person}/server") for person, client in clients.items())
-        )
+        """Stop the servers of all these people, a few at a time, and wait until the hub has none of them."""
         deadline = time.monotonic() + PATIENCE
+        left = set(clients)
+        few = asyncio.Semaphore(STOPS_AT_ONCE)
+
+        async def stop(person: str) -> None:
+            async with few:
+                await clients[person].delete(f"{self.url}hub/api/users/{person}/server")
+
         async with self.client() as operator:
             while time.monotonic() < deadline:
-                answer = await operator.get(f"{self.url}hub/api/users?state=active&limit=2000")
-                answer.raise_for_status()
-                left = {user["name"] for user in answer.json()} & set(clients)
-                if not left:
-                    return
-                await asyncio.sleep(0.5)
+                # Again, as a person would: a busy JupyterHub fails to stop what is starting (500), and forgets it.
+                await asyncio.gather(*map(stop, left))
+                for _ in range(10):
+                    answer = await operator.get(f"{self.url}hub/api/users?state=active&limit=2000")
+                    answer.raise_for_status()
+                    left = {user["name"] for user in answer.json()} & set(clients)
+                    if not left:
+                        return
+                    await asyncio.sleep(0.5)
         raise HubFailed(f"{self.name}: servers do not stop: {', '.join(sorted(left))}")
 
     @asynccontextmanager

@@ -3,27 +3,10 @@
 from __future__ import annotations
 
 import pwd
-import re
 from collections.abc import Collection
 
 from ground import Ground
-
-_USER = re.compile(r"\S+\s*\(\s*(\d+)\)\s+count:(\d+)")
-_TITLE = "Remote Procedure Call statistics by user"
-
-
-def calls_by_user(report: str) -> dict[int, int]:
-    """Calls since the daemon's start by uid, from what ``sdiag`` or ``sacctmgr show stats`` print."""
-    _, title, section = report.partition(_TITLE)
-    if not title:
-        raise ValueError(f"no {_TITLE!r} in the report")
-    counts: dict[int, int] = {}
-    for line in section.splitlines()[1:]:
-        if not line.strip():
-            break
-        if found := _USER.match(line.strip()):
-            counts[int(found[1])] = int(found[2])
-    return counts
+from rpc_counts import calls_by_user
 
 
 def calls(ground: Ground, people: Collection[str]) -> int:

@@ -16,7 +16,7 @@ from pathlib import Path
 from ground import Ground, daemon, until
 from hubs import Hub
 
-from deploy import sudoers
+from deploy import node, sudoers
 from slurmbox import accounts
 from slurmbox.files import ensure_folder, write_atomic
 
@@ -43,16 +43,18 @@ class Resources:
 
 
 @contextmanager
-def running(ground: Ground, settings: Mapping[str, object], *, rule: bool = True) -> Iterator[Hub]:
+def running(
+    ground: Ground, settings: Mapping[str, object], *, rule: bool = True, database: Path | None = None
+) -> Iterator[Hub]:
     """A stock hub with its own proxy, as the hub's account; ``settings`` are of its spawner.
 
-    ``rule``: with a sudoers rule for it, removed at the end, whatever happens.
+    ``rule``: with a sudoers rule for it, removed at the end, whatever happens. ``database``: one that holds something.
     """
     folder = _folder(ground)
     token = secrets.token_hex(24)
     public, api, hub_api = free_ports(3)
     configuration = folder / "jupyterhub_config.py"
-    text = config(ground, settings, token=token, ports=(public, api, hub_api))
+    text = config(ground, settings, token=token, ports=(public, api, hub_api), database=database)
     write_atomic(configuration, text, mode=0o640, gid=accounts.ids(ground.box.hub_user)[1])
     log = folder / "hub.log"
     argv = [str(ground.python), "-I", str(ground.python.parent / "jupyterhub"), "--config", str(configuration)]
@@ -73,13 +75,20 @@ def add_people(hub: Hub, people: list[str]) -> None:
         hub.call("POST", "users", {"usernames": new}).raise_for_status()
 
 
-def config(ground: Ground, settings: Mapping[str, object], *, token: str, ports: tuple[int, int, int]) -> str:
+def config(
+    ground: Ground,
+    settings: Mapping[str, object],
+    *,
+    token: str,
+    ports: tuple[int, int, int],
+    database: Path | None,
+) -> str:
     """The hub's configuration as Python."""
     public, api, hub_api = ports
     box = ground.box
     programs = ground.python.parent
     everything = {
-        "daemon_resolver": {node.name: "127.0.0.1" for node in box.nodes},
+        "daemon_resolver": {known.name: "127.0.0.1" for known in box.nodes},
         "environment": box.environment(),
         "default_url": "/lab",
         # Jobs get no PATH: JupyterHub hands none on, and batchspawner's --export keeps what JupyterHub hands on.
@@ -87,7 +96,6 @@ def config(ground: Ground, settings: Mapping[str, object], *, token: str, ports:
         "cmd": [str(programs / "jupyterhub-singleuser")],
         **settings,
     }
-    proxy = [_node(ground), str(box.prefix / "proxy/node_modules/configurable-http-proxy/bin/configurable-http-proxy")]
     lines = [
         "import batchspawner",
         "c.JupyterHub.spawner_class = batchspawner.MultiSlurmSpawner",
@@ -95,13 +103,15 @@ def config(ground: Ground, settings: Mapping[str, object], *, token: str, ports:
         f"c.JupyterHub.bind_url = 'http://127.0.0.1:{public}/'",
         f"c.JupyterHub.hub_bind_url = 'http://127.0.0.1:{hub_api}'",
         f"c.ConfigurableHTTPProxy.api_url = 'http://127.0.0.1:{api}'",
-        f"c.ConfigurableHTTPProxy.command = {proxy!r}",
+        f"c.ConfigurableHTTPProxy.command = {proxy_command(ground)!r}",
         "c.JupyterHub.authenticator_class = 'null'",
         "c.Authenticator.allow_all = True",
         f"c.JupyterHub.services = [{{'name': 'bench', 'api_token': {token!r}}}]",
         f"c.JupyterHub.load_roles = [{{'name': 'bench', 'scopes': {SCOPES!r}, 'services': ['bench']}}]",
         "c.JupyterHub.cleanup_servers = False",
     ]
+    if database is not None:
+        lines.append(f"c.JupyterHub.db_url = 'sqlite:///{database}'")
     return "\n".join([*lines, ""])
 
 
@@ -135,7 +145,8 @@ def _folder(ground: Ground) -> Path:
     return ensure_folder(parent / f"stock-{secrets.token_hex(3)}", mode=0o700, uid=uid, gid=gid)
 
 
-def _node(ground: Ground) -> str:
-    from deploy import node
-
-    return str(node.system_node() or node.environments_node(ground.box.prefix / "venv"))
+def proxy_command(ground: Ground) -> list[str]:
+    """Node.js and the proxy's program, the ones of `make up`."""
+    prefix = ground.box.prefix
+    found = node.system_node() or node.environments_node(prefix / "venv")
+    return [str(found), str(prefix / "proxy" / node.PROGRAM)]

@@ -53,6 +53,8 @@ _UNAUTHENTICATED = frozenset({401, 403, 511})
 _ENDED = 5005
 _AUTHENTICATION = 1007
 _UNSPECIFIED = -1
+# No number of Slurm's: what came back was no answer of its, so the job may have been submitted all the same.
+_UNREADABLE = 0
 
 
 @dataclass(frozen=True)
@@ -329,7 +331,7 @@ def _read(status: int, content: bytes) -> _Answer:
             raise ValueError("no object")
         found = errors(fields)
     except (ValueError, RecursionError):
-        return _Answer(status, None, text, () if status == 404 else (RestError(_UNSPECIFIED, _short(text)),))
+        return _Answer(status, None, text, () if status == 404 else (RestError(_UNREADABLE, _short(text)),))
     if not found and status not in (200, 404):
         found = (RestError(status, f"status {status}"),)
     return _Answer(status, fields, "", found)

@@ -1,0 +1,117 @@
+"""Sessions with slurmrestd as the hub's way to Slurm: one word of the site file changed, everything else the same."""
+
+from __future__ import annotations
+
+import pwd
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from hubclient import Hub, until
+
+from slurmbox import box as boxes
+
+
+@pytest.fixture(scope="module", autouse=True)
+def by_slurmrestd(box: Any, hub: Hub, site_file: Path) -> Iterator[None]:
+    """The hub, restarted with ``via = "slurmrestd"``; afterwards as it was."""
+    text = site_file.read_text(encoding="utf-8")
+    assert text.count('via = "commands"') == 1
+    try:
+        _restart(box, hub, site_file, text.replace('via = "commands"', 'via = "slurmrestd"'))
+        yield
+    finally:
+        _restart(box, hub, site_file, text)
+
+
+def _restart(box: Any, hub: Hub, site_file: Path, text: str) -> None:
+    site_file.write_text(text, encoding="utf-8")  # in place: its owner and mode stay
+    boxes.supervisor(box).restart("hub")
+    until("the hub", lambda: _answers(hub))
+
+
+def _answers(hub: Hub) -> bool:
+    try:
+        return hub.call("GET", "users").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("profile", "has"),
+    [
+        ("learn", {"SLURM_JOB_PARTITION": "cpu", "SLURM_CPUS_ON_NODE": "2", "SLURM_MEM_PER_NODE": "4096"}),
+        ("quarter-gpu", {"SLURM_JOB_PARTITION": "gpu", "SLURM_SHARDS_ON_NODE": "1"}),
+        ("one-gpu", {"SLURM_JOB_PARTITION": "gpu", "SLURM_GPUS_ON_NODE": "1", "CUDA_VISIBLE_DEVICES": "0"}),
+    ],
+)
+def test_a_session_has_what_its_profile_says_and_leaves_nothing(
+    hub: Hub, ada: str, profile: str, has: dict[str, str]
+) -> None:
+    assert hub.start(ada, {"profile": profile}).status_code == 202
+    job = hub.job(ada)
+    log = hub.log(ada)
+    hub.ready(ada)
+    environment = hub.environment(ada, "spawners.singleuser")
+    assert {key: environment.get(key) for key in has} == has
+    assert (environment["HOME"], environment["USER"]) == (pwd.getpwnam(ada).pw_dir, ada)
+    assert log.stat().st_mode & 0o777 == 0o640
+
+    hub.stop(ada)
+
+    assert hub.jobs(ada) == []
+    assert hub.processes(ada) == []
+    assert not log.exists()
+    charged = until("the charge", lambda: hub.slurm("sacct", "-XnP", "-j", str(job), "-o", "Account,State").strip())
+    assert charged.startswith("playground|CANCELLED")
+
+
+def test_what_slurm_refuses_is_told_in_slurms_words(hub: Hub, person: Callable[..., str]) -> None:
+    learner = person("learner")
+    assert hub.start(learner, {"profile": "four-gpus"}).status_code == 202
+    last = hub.events(learner)[-1]
+    assert last["failed"]
+    assert "Slurm refused this session" in last["message"]
+    assert "account" in last["message"].lower()
+    assert hub.jobs(learner) == []
+
+
+def test_a_waiting_session_can_be_stopped_without_a_trace(hub: Hub, ada: str) -> None:
+    hub.slurm("scontrol", "update", "PartitionName=cpu", "State=DOWN")
+    try:
+        hub.start(ada, {"profile": "learn"})
+        hub.job(ada)
+        hub.stop(ada)
+        assert hub.jobs(ada) == []
+    finally:
+        hub.slurm("scontrol", "update", "PartitionName=cpu", "State=UP")
+
+
+def test_a_start_while_slurmrestd_is_down_fails_in_words(hub: Hub, box: Any, ada: str) -> None:
+    boss = boxes.supervisor(box)
+    boss.stop("slurmrestd")
+    try:
+        hub.start(ada, {"profile": "learn"})
+        last = hub.events(ada)[-1]
+    finally:
+        boss.start("slurmrestd")
+    assert last["failed"]
+    assert "slurmrestd" in last["message"] or "does not answer" in last["message"]
+    assert hub.jobs(ada) == []
+
+
+def test_a_running_session_outlives_slurmrestd(hub: Hub, box: Any, ada: str) -> None:
+    hub.start(ada, {"profile": "learn"})
+    hub.ready(ada)
+    job = hub.job(ada)
+    boss = boxes.supervisor(box)
+    boss.stop("slurmrestd")
+    try:
+        assert hub.server(ada)["ready"]
+        assert hub.job(ada) == job
+    finally:
+        boss.start("slurmrestd")
+    hub.stop(ada)
+    assert hub.jobs(ada) == []

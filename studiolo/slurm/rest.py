@@ -29,6 +29,7 @@ from studiolo.slurm.rest_parse import (
     INVALID_JOB_ID,
     VERSIONS,
     RestError,
+    accounting_query,
     errors,
     parse_accounting_jobs,
     parse_addresses,
@@ -82,6 +83,11 @@ class _Question:
     person: str = ""
     body: Callable[[str], dict[str, Any]] | None = None
     patient: bool = False
+    query: Callable[[str], str] = lambda version: ""
+
+    def at(self, version: str) -> str:
+        """Path and query for a version."""
+        return self.path.format(version) + self.query(version)
 
 
 class RestSlurm:
@@ -176,10 +182,10 @@ class RestSlurm:
 
     async def finished(self, jobs: Iterable[int]) -> dict[int, JobState]:
         """Ask accounting for all ``jobs``."""
-        # A comma that is not written as %2C is more than slurmrestd 22.05 can read.
-        numbers = "%2C".join(str(int(job)) for job in sorted(jobs))
-        path = f"/slurmdb/{{}}/jobs?step={numbers}&skip_steps=true"
-        answer = await self._call(_Question("accounting", "look up finished jobs", path))
+        wanted = sorted(jobs)
+        path = "/slurmdb/{}/jobs?"
+        question = _Question("accounting", "look up finished jobs", path, query=lambda v: accounting_query(wanted, v))
+        answer = await self._call(question)
         return await self._answered(parse_accounting_jobs, answer, "look up finished jobs")
 
     async def node_address(self, node: str) -> str:
@@ -274,7 +280,7 @@ class RestSlurm:
                 return answer
             newer = await self._negotiate(version)
             if newer == version:
-                where = question.path.format(version).partition("?")[0]
+                where = question.at(version).partition("?")[0]
                 words = f"slurmrestd at {self.cluster.rest_url} has no {where}: check its plugins (-s)"
                 raise LauncherFailed(question.action, words)
             version = newer
@@ -300,9 +306,7 @@ class RestSlurm:
         headers = {"X-SLURM-USER-NAME": person, "X-SLURM-USER-TOKEN": token}
         body = None if question.body is None else question.body(version)
         socket = self.cluster.rest_url.removeprefix("unix://") if self.cluster.rest_url.startswith("unix://") else ""
-        url = URL(
-            ("http://slurmrestd" if socket else self.cluster.rest_url) + question.path.format(version), encoded=True
-        )
+        url = URL(("http://slurmrestd" if socket else self.cluster.rest_url) + question.at(version), encoded=True)
         try:
             # A connection a question: slurmrestd ends its own after every error, and a broken one must not be reused. It must
             # not be asked to end it (force_close): 22.05 then writes "Connection: Close" after the body.

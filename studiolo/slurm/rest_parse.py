@@ -8,7 +8,7 @@ a colon, then with a slash; the script moved into the job with v0.0.40.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ __all__ = [
     "INVALID_JOB_ID",
     "VERSIONS",
     "RestError",
+    "accounting_query",
     "errors",
     "parse_accounting_jobs",
     "parse_addresses",
@@ -115,6 +116,15 @@ def submission(batch: Batch, environment: Mapping[str, str], folder: str, versio
     if version >= _SCRIPT_IN_JOB:
         return {"job": {**job, "script": batch.text}}
     return {"script": batch.text, "job": job}
+
+
+def accounting_query(jobs: Iterable[int], version: str) -> str:
+    """The query that asks accounting for ``jobs``: a list in one value up to v0.0.39, a value for each of them later."""
+    numbers = [str(int(job)) for job in jobs]
+    if version >= _SCRIPT_IN_JOB:
+        return "&".join(["skip_steps=true", *(f"step={number}" for number in numbers)])
+    # A comma that is not written as %2C is more than slurmrestd 22.05 can read.
+    return f"skip_steps=true&step={'%2C'.join(numbers)}"
 
 
 def _number_object(number: int) -> dict[str, Any]:

@@ -41,8 +41,11 @@ def test_every_key_of_the_site_file_has_a_heading() -> None:
 
 def test_the_site_file_of_the_guide_for_centres_is_good() -> None:
     guide = (CHECKOUT / "docs/howto/own-centre.md").read_text(encoding="utf-8")
-    (site,) = re.findall(r"```toml\n(.*?)```", guide, re.DOTALL)
+    site, by_slurmrestd = re.findall(r"```toml\n(.*?)```", guide, re.DOTALL)
     assert parse(site).profiles
+    # The other way's table stands in the place of the first one's.
+    tables = re.sub(r"\[clusters\.example\].*?\n\n", by_slurmrestd, site, flags=re.DOTALL)
+    assert parse(tables).clusters["example"].via == "slurmrestd"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))

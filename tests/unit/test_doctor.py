@@ -15,11 +15,12 @@ import pytest
 
 from studiolo import doctor
 from studiolo.doctor import Finding
-from studiolo.errors import SlurmUnavailable
+from studiolo.errors import LauncherFailed, SlurmError, SlurmUnavailable
 from studiolo.site import Cluster, Partition, Site, parse
 from studiolo.slurm.facts import NodeFacts, PartitionFacts
 from studiolo.slurm.live import LiveCluster
 from studiolo.slurm.resources import Resources
+from studiolo.slurm.rest import RestSlurm
 
 if TYPE_CHECKING:
     from conftest import FakePrograms
@@ -602,3 +603,63 @@ def test_the_database_is_asked_by_the_hubs_own_program(
 
 def test_a_database_that_can_not_be_asked_says_why(site: Site, tmp_path: Path) -> None:
     assert "unasked" in doctor.ask_database(site, tmp_path / "site.toml")
+
+
+# --- slurmrestd ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def rested(monkeypatch: pytest.MonkeyPatch, site: Site) -> Callable[..., list[Finding]]:
+    """``rested(url, skew)``: what is found of a slurmrestd that answers so; an error in place of the skew is raised."""
+
+    def find(url: str, skew: float | SlurmError) -> list[Finding]:
+        async def version(self: RestSlurm) -> str:
+            return "v0.0.42"
+
+        async def clock(self: RestSlurm, *, patient: bool) -> float:
+            assert patient
+            if isinstance(skew, SlurmError):
+                raise skew
+            return skew
+
+        monkeypatch.setattr(RestSlurm, "version", version)
+        monkeypatch.setattr(RestSlurm, "skew", clock)
+        return list(doctor.rest_findings(site, "main", Cluster(via="slurmrestd", rest_url=url)))
+
+    return find
+
+
+def test_a_slurmrestd_that_answers_in_time_is_good(rested: Callable[..., list[Finding]]) -> None:
+    for url in ("http://127.0.0.1:6820", "http://[::1]:6820", "https://slurm.example.org", "unix:///run/rest.socket"):
+        assert [finding.level for finding in rested(url, 2.0)] == ["good", "good"]
+
+
+@pytest.mark.parametrize(("skew", "words"), [(95.0, "95 s ahead of"), (-400.0, "400 s behind")])
+def test_clocks_that_differ_are_a_fault_with_their_seconds(
+    rested: Callable[..., list[Finding]], skew: float, words: str
+) -> None:
+    assert words in told(rested("unix:///run/rest.socket", skew))[0]
+
+
+def test_tokens_in_plain_text_on_a_network_are_a_warning(rested: Callable[..., list[Finding]]) -> None:
+    levels = [finding.level for finding in rested("http://slurm.example.org:6820", 0.0)]
+    assert levels == ["warning", "good", "good"]
+
+
+@pytest.mark.parametrize(
+    "error", [SlurmUnavailable("talk to slurmrestd", "Cannot connect"), LauncherFailed("sign in", "no key")]
+)
+def test_a_slurmrestd_that_does_not_let_the_hub_in_is_one_fault_in_its_words(
+    rested: Callable[..., list[Finding]], error: SlurmError
+) -> None:
+    (fault,) = rested("http://127.0.0.1:6820", error)
+    assert fault.level == "fault"
+    assert error.words in fault.what
+    assert "slurm_jwt_key_main" in fault.advice
+
+
+def test_the_key_is_a_secret_too(secretive: Callable[..., tuple[Site, Path]]) -> None:
+    site, path = secretive(0o640)
+    cluster = site.clusters["main"].model_copy(update={"via": "slurmrestd", "rest_url": "unix:///run/rest.socket"})
+    by_rest = site.model_copy(update={"clusters": {"main": cluster}})
+    assert any("slurm_jwt_key_main is missing" in words for words in told(doctor.secret_findings(by_rest, path)))

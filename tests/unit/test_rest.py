@@ -374,10 +374,17 @@ def test_one_job_is_asked_for_alone_and_many_at_once(fake: Fake, key: Path) -> N
     assert fake.paths == ["GET /slurm/v0.0.38/job/1", "GET /slurm/v0.0.38/jobs"]
 
 
-def test_accounting_is_asked_once_for_all_in_letters_that_slurmrestd_reads(fake: Fake, key: Path) -> None:
+@pytest.mark.parametrize(
+    ("version", "query"),
+    [("v0.0.38", "step=1%2C2%2C3"), ("v0.0.39", "step=1%2C2%2C3"), ("v0.0.40", "step=1&step=2&step=3")],
+)
+def test_accounting_is_asked_once_for_all_in_letters_that_slurmrestd_reads(
+    fake: Fake, key: Path, version: str, query: str
+) -> None:
+    fake.versions = (version,)
     fake.answers = {"GET jobs": (200, {"jobs": [], "errors": [{"error_number": 9003, "error": "Nothing found"}]})}
     assert ask(fake, key, lambda slurm: slurm.finished([3, 1, 2])) == [{}]
-    assert fake.paths == ["GET /slurmdb/v0.0.38/jobs?step=1%2C2%2C3&skip_steps=true"]
+    assert fake.paths == [f"GET /slurmdb/{version}/jobs?skip_steps=true&{query}"]
 
 
 def test_nodes_are_asked_for_once_and_the_sites_pattern_comes_first(fake: Fake, key: Path) -> None:

@@ -285,6 +285,12 @@ def test_an_unknown_key_is_told_with_the_known_ones(text: str, where: str, known
         ("authentication", "pam_service", "../login"),
         ("authentication", "class_name", "os.system('id')"),
         ("authentication", "options", []),
+        ("clusters.main", "via", "rest"),
+        ("clusters.main", "rest_url", "127.0.0.1:6820"),
+        ("clusters.main", "rest_url", "ftp://host/"),
+        ("clusters.main", "rest_url", "http://user:word@host:6820"),
+        ("clusters.main", "rest_url", "http://host/?token=x"),
+        ("clusters.main", "rest_url", "unix://relative"),
         ("clusters.main", "conf", "slurm.conf"),
         ("clusters.main", "commands", "/usr/bin/../sbin"),
         ("clusters.main", "launcher", ""),
@@ -704,3 +710,32 @@ def test_a_password_in_the_address_is_refused_and_not_repeated(edited: Callable[
     with pytest.raises(SiteError, match="database_password") as caught:
         with_database(edited, value)
     assert "heim" not in str(caught.value)
+
+
+# --- The way to Slurm --------------------------------------------------------------------------------------------------
+
+CONF = 'conf = "/etc/slurm/slurm.conf"'
+
+
+def test_slurmrestd_needs_its_address(edited: Callable[..., str]) -> None:
+    with pytest.raises(SiteError) as caught:
+        parse(edited((CONF, f'{CONF}\nvia = "slurmrestd"')))
+    (fault,) = caught.value.faults
+    assert fault.where == "clusters.main.rest_url"
+    assert "missing" in fault.allowed
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "http://127.0.0.1:6820",
+        "https://slurm.example.org",
+        "https://slurm.example.org:443/rest",
+        "http://[::1]:6820",
+        "unix:///run/slurmrestd/slurmrestd.socket",
+    ],
+)
+def test_slurmrestd_is_reached_by_host_or_socket(edited: Callable[..., str], url: str) -> None:
+    site = parse(edited((CONF, f'{CONF}\nvia = "slurmrestd"\nrest_url = "{url}"')))
+    assert site.clusters["main"].rest_url == url
+    assert site.jwt_key("main") == "/var/lib/studiolo/secrets/slurm_jwt_key_main"

@@ -41,6 +41,7 @@ def test_slurm_conf_enforces_accounting_and_names_our_own_sockets() -> None:
     found = settings(render.render("slurm.conf.j2", an_instance()))
     assert found["AccountingStorageEnforce"] == "associations,limits,qos,safe"
     assert found["EnforcePartLimits"] == "ALL"
+    assert found["DisableRootJobs"] == "YES"
     assert found["AuthInfo"] == "socket=/var/lib/studiolo/munge/run/munge.sock"
     assert found["ProctrackType"] == "proctrack/cgroup"
     assert found["AccountingStorageTRES"] == "gres/gpu,gres/gpu:a100,gres/shard"

@@ -92,3 +92,10 @@ def test_sudo_accepts_the_rules(site: Site) -> None:
     done = subprocess.run([VISUDO, "-cf", "-"], input=sudoers(site), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "parsed OK" in done.stdout
+
+
+def test_a_cluster_that_is_asked_through_slurmrestd_needs_no_privilege(edited: Callable[..., str]) -> None:
+    conf = 'conf = "/etc/slurm/slurm.conf"'
+    site = parse(edited((conf, f'{conf}\nvia = "slurmrestd"\nrest_url = "http://127.0.0.1:6820"')))
+    assert rules(sudoers(site)) == []
+    assert "Defaults" not in sudoers(site)

@@ -9,7 +9,7 @@ a colon, then with a slash; the script moved into the job with v0.0.40.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from studiolo.script import Batch
@@ -191,7 +191,7 @@ def _job_state(job: Mapping[str, Any]) -> JobState:
     if not found.is_over:
         return found
     code, signal = _exit(job.get("exit_code"))
-    return JobState(found.job, found.state, found.reason, found.node, found.start, found.end, code, signal)
+    return replace(found, exit_code=code, signal=signal)
 
 
 def parse_tagged_jobs(answer: object, mark: str) -> tuple[Tagged, ...]:
@@ -217,16 +217,16 @@ def parse_accounting_jobs(answer: object) -> dict[int, JobState]:
             code = None  # up to v0.0.38 every status that a script ends with is told as 0
         nodes = str(job.get("nodes") or "")
         number = read_integer(job.get("job_id"))
-        found[number] = JobState(
+        told = JobState(
             job=number,
             state=word,
             reason=str(state.get("reason") or "None"),
             node="" if nodes == "None assigned" else nodes,
             start=read_number(times.get("start")) or None,
-            end=read_number(times.get("end")) or None,
-            exit_code=code,
-            signal=signal,
         )
+        # For a job that still runs, some versions tell the time of the question as its end and 0 as its status.
+        end = read_number(times.get("end")) or None
+        found[number] = replace(told, end=end, exit_code=code, signal=signal) if told.is_over else told
     return found
 
 

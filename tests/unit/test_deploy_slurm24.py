@@ -169,7 +169,9 @@ def test_the_inside_knows_the_way_to_the_registries_and_little_else() -> None:
     assert not {"SSL_CERT_DIR", "KEEP", "STUDIOLO_STATE", "PYTHONPATH"} & set(inside)
     settings = for_tests(inside)
     assert settings.state == Path("/var/lib/s")
-    assert not settings.browser
+    assert "postgresql" in settings.test_packages
+    assert "chromium" not in settings.test_packages
+    assert "chromium" in for_tests({}).test_packages
 
 
 def test_certificates_that_variables_name_are_found() -> None:

@@ -12,10 +12,10 @@ from deploy.settings import Settings, for_tests, from_environment
 from deploy.signals import exit_status_of, polite
 
 AS_ROOT = ("up", "down", "status", "clean", "test", "test-slurm24", "bench")
+NAMED_INSTANCE = ("up", "down", "status", "clean")
 OWN_INSTANCE = ("test", "bench")
-WITH_ARGUMENTS = ("test", "test-slurm24", "test-fast")
 COMMANDS = (*AS_ROOT, "test-fast", "lint", "docs")
-WITH_ARGUMENTS = ("test", "test-fast", "bench")
+WITH_ARGUMENTS = ("test", "test-slurm24", "test-fast", "bench")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = (
         for_tests(os.environ) if options.command in OWN_INSTANCE else from_environment(os.environ, tuple(options.group))
     )
-    again = f"make {options.command}" if options.command in OWN_INSTANCE else settings.command(options.command)
+    again = settings.command(options.command) if options.command in NAMED_INSTANCE else f"make {options.command}"
     interrupted = f"Interrupted. `{again}` takes it up where it was."
 
     def act() -> int:

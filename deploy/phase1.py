@@ -12,7 +12,7 @@ from pathlib import Path
 from deploy import apt, checks, facts, folders, lock, node, python_env, sudo
 from deploy.errors import EXIT_NOT_RUNNING, DeployError, Interrupted, Refused, Shown
 from deploy.runner import Log
-from deploy.settings import BASE_PACKAGES, CHECKOUT, EXTRAS, TEST_PACKAGES, Settings
+from deploy.settings import BASE_PACKAGES, CHECKOUT, EXTRAS, Settings
 from deploy.steps import Steps
 from slurmbox.errors import BoxError
 from slurmbox.instance import load_or_choose
@@ -81,9 +81,8 @@ def claim(settings: Settings) -> None:
 
 def install(settings: Settings, steps: Steps) -> Path:
     """System packages, Python environment, proxy, launcher; returns the Node.js to use."""
-    test_packages = TEST_PACKAGES if "test" in settings.groups and settings.browser else ()
     with steps.step("System packages"):
-        wanted = (*BASE_PACKAGES, *system_packages(facts.read_os_release()), *test_packages)
+        wanted = (*BASE_PACKAGES, *system_packages(facts.read_os_release()), *settings.test_packages)
         apt.drop_left_policy()
         missing = apt.missing_packages(wanted)
         journal = settings.prefix / ".services-before.json"

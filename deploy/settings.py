@@ -13,9 +13,11 @@ DEFAULT_PREFIX = Path("/opt/studiolo")
 DEFAULT_TEST_PREFIX = Path("/opt/studiolo-test")
 
 EXTRAS = ("hub", "lab", "slurmbox")
-# A browser, and a font so that its screenshots have letters. PostgreSQL for the hub's tests with it; its service is
-# named by postgresql-common, so that it is kept from starting like all others.
-TEST_PACKAGES = ("chromium", "fonts-dejavu-core", "postgresql", "postgresql-common")
+# PostgreSQL for the hub's tests with it; its service is named by postgresql-common, so that it is kept from starting
+# like all others.
+TEST_PACKAGES = ("postgresql", "postgresql-common")
+# A font so that screenshots have letters.
+BROWSER_PACKAGES = ("chromium", "fonts-dejavu-core")
 BASE_PACKAGES = ("ca-certificates", "python3-venv", "sudo")
 
 
@@ -28,6 +30,13 @@ class Settings:
     groups: tuple[str, ...] = ()  # dependency groups beside the extras, e.g. ("test",)
     browser: bool = True  # whether the group "test" brings a browser
     class_size: int | None = None  # learners among the demo people; None: as many as usual
+
+    @property
+    def test_packages(self) -> tuple[str, ...]:
+        """The system packages that the tests need."""
+        if "test" not in self.groups:
+            return ()
+        return (*TEST_PACKAGES, *BROWSER_PACKAGES) if self.browser else TEST_PACKAGES
 
     @property
     def log(self) -> Path:

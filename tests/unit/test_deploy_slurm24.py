@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy import enclosure, slurm24
+from deploy import commands, enclosure, slurm24
 from deploy.errors import DeployError
 from deploy.facts import FolderFacts
 from deploy.settings import for_tests
@@ -40,6 +40,14 @@ def test_each_folder_has_an_instance_of_its_own_name_and_keeps_it() -> None:
     one, other = slurm24.Place(Path("/srv/one")), slurm24.Place(Path("/srv/other"))
     assert one.state != other.state
     assert one.state == slurm24.Place(Path("/srv/one"), "http://elsewhere").state
+
+
+def test_the_chore_hands_pytests_arguments_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    handed: list[list[str]] = []
+    monkeypatch.setattr(slurm24, "test", lambda environ, rest: handed.append(list(rest)) or 7)
+    monkeypatch.setattr(commands.phase1, "need_root", lambda words, checks_follow: None)
+    assert commands.main(["test-slurm24", "--", "tests/slurm", "-k", "gpu"]) == 7
+    assert handed == [["tests/slurm", "-k", "gpu"]]
 
 
 # -- checks -------------------------------------------------------------------------------------------
@@ -169,7 +177,9 @@ def test_the_inside_knows_the_way_to_the_registries_and_little_else() -> None:
     assert not {"SSL_CERT_DIR", "KEEP", "STUDIOLO_STATE", "PYTHONPATH"} & set(inside)
     settings = for_tests(inside)
     assert settings.state == Path("/var/lib/s")
-    assert not settings.browser
+    assert "postgresql" in settings.test_packages
+    assert "chromium" not in settings.test_packages
+    assert "chromium" in for_tests({}).test_packages
 
 
 def test_certificates_that_variables_name_are_found() -> None:

@@ -73,7 +73,7 @@ def test_a_full_home_lets_its_owner_in_and_says_so_when_they_save(hub: Hub, chao
         assert answer.status_code == 500
         assert "No space left on device" in answer.json()["message"]
         (Path(pwd.getpwnam(ada).pw_dir) / "data").unlink()
-        assert save(hub, ada).status_code == 201
+        assert save(hub, ada).status_code in (200, 201)
         hub.stop(ada)
         chaos.no_trace(ada, job)
 

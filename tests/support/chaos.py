@@ -108,7 +108,7 @@ class Chaos:
             "slurmdbd": ready.slurmdbd,
             "slurmrestd": ready.slurmrestd,
         }
-        if program == "hub":
+        if program in ("hub", "proxy"):
             self.await_hub()
         elif program in asked:
             until(program, lambda: asked[program](self.box) is None)

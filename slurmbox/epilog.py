@@ -2,15 +2,17 @@
 """Slurm epilog, run by root on the node when a job has ended.
 
 Kills what the job's owner left running (a process that detached itself escapes Slurm where there are no control
-groups) and removes the job's scratch folder. Nothing a user wrote is evaluated: the job's number and owner come from
-slurmd and must be numbers; a process counts only if it belongs to that owner and bears this cluster's name; the folder
-is removed with the owner's own rights. Always ends with 0: another status would take the node out of service.
+groups) and removes the job's scratch folder, and those that earlier jobs of this owner have left where a node died.
+Nothing a user wrote is evaluated: the job's number and owner come from slurmd and must be numbers; a process counts only
+if it belongs to that owner and bears this cluster's name; the folder is removed with the owner's own rights. Always ends
+with 0: another status would take the node out of service.
 """
 
 from __future__ import annotations
 
 import os
 import pwd
+import re
 import signal
 import subprocess
 import sys
@@ -41,7 +43,7 @@ def kill_leftovers(job: bytes, uid: int, cluster: bytes, patience_s: float = 5.0
     found = True
     while found and time.monotonic() < deadline:
         found = False
-        for pid in [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]:
+        for pid in processes():
             if not belongs(pid, job, uid, cluster):
                 continue
             found = True
@@ -60,15 +62,21 @@ def kill_leftovers(job: bytes, uid: int, cluster: bytes, patience_s: float = 5.0
             time.sleep(0.02)
 
 
-def scratch_folders(job: str, uid: int) -> list[str]:
-    """The job's folders /tmp/studiolo-<job>-<random>: real ones of its owner's; no link, nobody else's."""
+def scratch_folders(uid: int, cluster: bytes) -> list[str]:
+    """The owner's folders /tmp/studiolo-<job>-<random> whose job has no process: real ones; no link, nobody else's."""
     return [
         entry.path
         for entry in os.scandir(SCRATCH_FOLDER)
-        if entry.name.startswith(f"studiolo-{job}-")
+        if (name := re.fullmatch(r"studiolo-([0-9]+)-.*", entry.name))
         and entry.is_dir(follow_symlinks=False)
         and entry.stat(follow_symlinks=False).st_uid == uid
+        and not any(belongs(pid, name[1].encode(), uid, cluster) for pid in processes())
     ]
+
+
+def processes() -> list[int]:
+    """Numbers of all processes of this host."""
+    return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
 
 
 def remove_scratch(folder: str, uid: int, gid: int) -> None:
@@ -102,7 +110,7 @@ def main() -> None:
     if not (job.isascii() and job.isdigit() and uid.isascii() and uid.isdigit() and int(uid) > 0 and cluster):
         return
     kill_leftovers(job.encode(), int(uid), cluster.encode())
-    for folder in scratch_folders(job, int(uid)):
+    for folder in scratch_folders(int(uid), cluster.encode()):
         remove_scratch(folder, int(uid), pwd.getpwuid(int(uid)).pw_gid)
 
 

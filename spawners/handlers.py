@@ -14,6 +14,7 @@ from jupyterhub import apihandlers
 from jupyterhub import handlers as page_handlers
 from jupyterhub.apihandlers import APIHandler
 from jupyterhub.apihandlers.users import UserServerAPIHandler
+from jupyterhub.handlers.base import UserUrlHandler
 from jupyterhub.handlers.pages import SpawnHandler
 from jupyterhub.scopes import needs_scope
 from tornado import web
@@ -27,7 +28,7 @@ from spawners.server import NotPlaced, StudioloSpawner
 from studiolo.errors import RequestError, shown
 from studiolo.request import check
 
-__all__ = ["BootstrapHandler", "GatedServerHandler", "ListeningHandler", "install"]
+__all__ = ["BootstrapHandler", "GatedServerHandler", "ListeningHandler", "SessionPage", "install"]
 
 MAX_BODY = 4096
 MIN_PORT = 1024
@@ -189,6 +190,18 @@ def _refuse_unknown(body: dict[str, Any], known: set[str]) -> None:
         raise web.HTTPError(400, f"unknown: {names}; known are: {', '.join(sorted(known))}")
 
 
+class SessionPage(UserUrlHandler):  # type: ignore[misc]
+    """Where the proxy sends whoever asks for a session that it knows no way to.
+
+    For a ready session that means: the proxy has died and come back, and remembers nothing. JupyterHub would send people
+    to and fro until it calls that a redirect loop; its own look at all routes comes twice a minute.
+    """
+
+    async def _redirect_to_user_server(self, user: Any, spawner: Any) -> None:
+        await self.proxy.add_user(user, spawner.name)
+        await super()._redirect_to_user_server(user, spawner)
+
+
 def install() -> None:
     """Put our routes before JupyterHub's and take batchspawner's away. Called once, before the hub reads its routes."""
     ours = [
@@ -201,4 +214,5 @@ def install() -> None:
         (route[0], GatedServerHandler) if route[1] is UserServerAPIHandler else route for route in kept
     ]
     pages = page_handlers.default_handlers
-    pages[:] = [(route[0], SpawnPage) if route[1] is SpawnHandler else route for route in pages]
+    instead = {SpawnHandler: SpawnPage, UserUrlHandler: SessionPage}
+    pages[:] = [(route[0], instead.get(route[1], route[1]), *route[2:]) for route in pages]

@@ -553,7 +553,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         if not self.last_end:
             return None
         state = JobState(int(self.last_end["job"]), str(self.last_end["state"]), node=str(self.last_end["node"]))
-        words = ended_words(state)
+        words = ended_words(state, served=True)
         return Words(f"{words.what} {slurms_word(state)}", words.advice)
 
     # --- State -------------------------------------------------------------------------------------------------------

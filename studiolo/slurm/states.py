@@ -144,6 +144,17 @@ _ENDED = {
 }
 
 
-def ended_words(state: JobState) -> Words:
-    """Say what ended a job and what its owner can do."""
+# Who has worked in a session already has no log to look at, and other questions than who waits for one.
+_ENDED_AFTER_SERVING = {
+    "COMPLETED": Words(
+        "The session was shut down from within: by you, or by a program in it.", "Start again whenever you like."
+    ),
+    "FAILED": Words("The session's notebook server failed.", "Start again; tell the support if it happens twice."),
+}
+
+
+def ended_words(state: JobState, *, served: bool = False) -> Words:
+    """Say what ended a job and what its owner can do. ``served``: its server had answered already."""
+    if served and state.state in _ENDED_AFTER_SERVING:
+        return _ENDED_AFTER_SERVING[state.state]
     return _ENDED.get(state.state, Words(f"The job ended (Slurm says: {state.state}).", "Start again."))

@@ -52,6 +52,11 @@ class Chaos:
         until(f"another {program}", lambda: (now := self.boss.state(program)).state == "RUNNING" and now.pid != before)
         self.await_daemon(program)
 
+    def restart(self, program: str) -> None:
+        """Stop and start a daemon, and wait until it answers."""
+        self.boss.restart(program)
+        self.await_daemon(program)
+
     @contextmanager
     def dead_hub(self) -> Iterator[None]:
         """The hub killed at once, and not there for as long as the block lasts."""
@@ -98,16 +103,15 @@ class Chaos:
         """Wait until a daemon that was started answers."""
         asked = {
             "munged": ready.munge,
-            "slurmdbd": ready.slurmdbd,
             "mariadb": ready.mariadb,
+            "slurmctld": ready.slurmctld,
+            "slurmdbd": ready.slurmdbd,
             "slurmrestd": ready.slurmrestd,
         }
-        if program == "hub":
+        if program in ("hub", "proxy"):
             self.await_hub()
         elif program in asked:
             until(program, lambda: asked[program](self.box) is None)
-        else:
-            self.await_slurm()
 
     def await_slurm(self) -> None:
         """Wait until slurmctld answers and every node is usable."""

@@ -26,7 +26,7 @@ from hub_config.configure import configure, imported
 from hub_config.secret_files import secret
 from spawners import handlers
 from spawners.engine import SITE_SETTING
-from spawners.handlers import BootstrapHandler, GatedServerHandler, ListeningHandler
+from spawners.handlers import BootstrapHandler, GatedServerHandler, ListeningHandler, SessionPage
 from spawners.named import SpawnPage
 from spawners.server import StudioloSpawner
 from studiolo.errors import SiteError
@@ -426,6 +426,7 @@ def test_no_route_to_a_handler_without_the_gate_is_left(routes: list[Any]) -> No
     assert not any(route[1] is UserServerAPIHandler for route in routes)
     assert not any(route[1] is SpawnHandler for route in jupyterhub.handlers.default_handlers)
     assert handler_of(jupyterhub.handlers.default_handlers, "/spawn/ada/second") is SpawnPage
+    assert handler_of(jupyterhub.handlers.default_handlers, "/user/ada/lab") is SessionPage
 
 
 def test_all_other_routes_of_jupyterhub_stay_as_they_are(routes: list[Any]) -> None:

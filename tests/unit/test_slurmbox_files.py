@@ -7,6 +7,7 @@ import configparser
 import json
 import os
 import stat
+import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -243,8 +244,26 @@ def test_the_epilog_finds_real_folders_of_the_owner_only(tmp_path: Path, monkeyp
     (tmp_path / "studiolo-55-a").mkdir()
     (tmp_path / "studiolo-5-link").symlink_to(tmp_path / "studiolo-55-a")
     (tmp_path / "studiolo-5-file").write_text("")
-    assert epilog.scratch_folders("5", os.getuid()) == [str(tmp_path / "studiolo-5-a")]
-    assert epilog.scratch_folders("5", os.getuid() + 1) == []
+    (tmp_path / "studiolo-x-a").mkdir()
+    (tmp_path / "other").mkdir()
+    mine = {str(tmp_path / "studiolo-5-a"), str(tmp_path / "studiolo-55-a")}
+    assert set(epilog.scratch_folders(os.getuid(), b"c")) == mine
+    assert epilog.scratch_folders(os.getuid() + 1, b"c") == []
+
+
+def test_the_epilog_leaves_the_folder_of_a_job_that_still_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(epilog, "SCRATCH_FOLDER", str(tmp_path))
+    (tmp_path / "studiolo-5-a").mkdir()
+    (tmp_path / "studiolo-55-a").mkdir()
+    other_job = subprocess.Popen(
+        ["cat"],
+        stdin=subprocess.PIPE,
+        env={"SLURM_JOB_ID": "55", "SLURM_CLUSTER_NAME": "c", "PATH": os.environ["PATH"]},
+    )
+    try:
+        assert epilog.scratch_folders(os.getuid(), b"c") == [str(tmp_path / "studiolo-5-a")]
+    finally:
+        other_job.communicate()
 
 
 # -- the rest ---------------------------------------------------------------------------------------------

@@ -92,6 +92,13 @@ def test_every_end_is_told_with_what_to_do_next(state: str) -> None:
     assert str(words) == f"{words.what} {words.advice}"
 
 
+@pytest.mark.parametrize("state", OVER)
+def test_who_has_worked_in_a_session_is_not_sent_to_a_log_that_is_gone(state: str) -> None:
+    words = ended_words(JobState(1, state), served=True)
+    assert "log below" not in str(words)
+    assert "before its notebook server answered" not in str(words)
+
+
 def test_an_end_that_nobody_has_heard_of_is_told_in_slurms_word() -> None:
     assert "RECONFIG_FAIL" in ended_words(JobState(1, "RECONFIG_FAIL")).what
 

@@ -1,0 +1,196 @@
+"""A session's job ends against its owner's will: they read why and what to do, and nothing stays behind.
+
+All are ended together, since Slurm and the hub look at such things at intervals, and each is then looked at by a test of
+its own.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from chaos import Chaos, read, visitor
+from hubclient import Hub, until
+
+LEARN: Mapping[str, Any] = {"profile": "learn"}
+EATER = """
+import pathlib, threading, time
+def eat():
+    while not pathlib.Path("{trigger}").exists():
+        time.sleep(0.1)
+    eaten = []
+    while True:
+        eaten.append(bytearray(50_000_000))
+threading.Thread(target=eat, daemon=True).start()
+"""
+
+
+@dataclass(frozen=True)
+class End:
+    """One way to lose a session: what its owner asks for, Slurm's word for it, and what its owner must read."""
+
+    slurm: str
+    words: tuple[str, ...]
+    options: Mapping[str, Any] = field(default_factory=lambda: LEARN)
+
+
+ENDS = {
+    "cancelled by an operator": End("CANCELLED", ("The job was cancelled", "If it was not you, ask the support")),
+    "node died": End(
+        "NODE_FAIL", ("The node that it ran on failed", "Slurm will choose another node"), {"profile": "quarter-gpu"}
+    ),
+    "out of memory": End(
+        "OUT_OF_MEMORY", ("needed more memory than it had", "Start again with more memory"), LEARN | {"memory": "1G"}
+    ),
+    "walltime": End("TIMEOUT", ("reached the end of its time", "with more time if you need it")),
+    "preempted": End("PREEMPTED", ("made way for one of higher priority", "it will wait for its turn")),
+    "put back into the queue": End("CANCELLED", ("was put back into the queue", "start again")),
+    "shut down from within": End("COMPLETED", ("was shut down from within", "Start again")),
+}
+
+
+@dataclass(frozen=True)
+class Lost:
+    """A session that ended: whose, its job, and how."""
+
+    user: str
+    job: int
+    end: End
+
+
+@pytest.fixture(scope="module")
+def lost(hub: Hub, box: Any, person: Callable[..., str]) -> Iterator[dict[str, Lost]]:
+    """One session for each way, each ended in its way; the hub knows of all of them."""
+    chaos = Chaos(hub, box)
+    who = {way: person("learner", 10 + n) for n, way in enumerate(ENDS)}
+    try:
+        with preemption(chaos), eater(who["out of memory"]) as trigger:
+            jobs = begin(hub, chaos, who)
+            end(hub, chaos, who, jobs, trigger, person("company"))
+            for way, user in who.items():
+                until(f"the hub's notice that the session was {way}", lambda user=user: not hub.server(user), 120)
+        chaos.repair()
+        yield {way: Lost(user, jobs[way], ENDS[way]) for way, user in who.items()}
+    finally:
+        chaos.repair()
+        chaos.forget()
+        chaos.whole()
+
+
+def begin(hub: Hub, chaos: Chaos, who: Mapping[str, str]) -> dict[str, int]:
+    """Start one session for each; the one that will be preempted has a node of its own."""
+    hub.slurm("scontrol", "update", "NodeName=cpu1", "State=DRAIN", "Reason=test")
+    hub.start(who["preempted"], LEARN)
+    until("a node for the job", lambda: chaos.job_state(hub.job(who["preempted"])) == "RUNNING")
+    hub.slurm("scontrol", "update", "NodeName=cpu1", "State=RESUME")
+    hub.slurm("scontrol", "update", "NodeName=cpu2", "State=DRAIN", "Reason=test")
+    for way, user in who.items():
+        if way != "preempted":
+            assert hub.start(user, ENDS[way].options).status_code in (201, 202)
+    for user in who.values():
+        hub.ready(user)
+    hub.slurm("scontrol", "update", "NodeName=cpu2", "State=RESUME")
+    return {way: hub.job(user) for way, user in who.items()}
+
+
+def end(hub: Hub, chaos: Chaos, who: Mapping[str, str], jobs: Mapping[str, int], trigger: Path, preemptor: str) -> None:
+    """End each session in its way."""
+    hub.slurm("scontrol", "update", f"JobId={jobs['walltime']}", "EndTime=now+2")
+    hub.slurm("scancel", str(jobs["cancelled by an operator"]))
+    trigger.touch()
+
+    node = chaos.node_of(jobs["node died"])
+    os.kill(chaos.pid(f"slurmd-{node}"), signal.SIGKILL)
+    chaos.boss.stop(f"slurmd-{node}")
+    for process in chaos.processes(who["node died"]):
+        os.kill(process, signal.SIGKILL)
+    hub.slurm("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
+
+    job = str(jobs["put back into the queue"])
+    hub.slurm("scontrol", "update", f"JobId={job}", "Requeue=1")
+    hub.slurm("scontrol", "requeue", job)
+
+    user = who["shut down from within"]
+    token = hub.call("POST", f"users/{user}/tokens", json={"note": "test", "expires_in": 60}).json()["token"]
+    answer = httpx.post(f"{hub.url}user/{user}/api/shutdown", headers={"Authorization": f"token {token}"}, timeout=30)
+    assert answer.status_code == 200
+
+    node = chaos.node_of(jobs["preempted"])
+    urgent = hub.slurm(
+        "sbatch", "--parsable", f"--uid={preemptor}", "-p", "cpu", "-w", node, "--exclusive", "-A", "fast-lane",
+        "-q", "fast-lane", "--mem=100", "-t", "5", "-D", "/", "-o", "/dev/null", "--wrap", "sleep 60",
+    ).strip()  # fmt: skip
+    until("the preemption", lambda: chaos.job_state(jobs["preempted"]) == "PREEMPTED")
+    hub.slurm("scancel", urgent)
+
+
+@contextmanager
+def preemption(chaos: Chaos) -> Iterator[None]:
+    """A cluster on which jobs of the fast lane end those of the playground."""
+    conf = Path(chaos.hub.slurm_conf)
+    before = conf.read_text()
+    conf.write_text(f"{before}PreemptType=preempt/qos\nPreemptMode=CANCEL\n")
+    chaos.hub.slurm("sacctmgr", "-i", "modify", "qos", "where", "name=fast-lane", "set", "preempt=playground")
+    try:
+        chaos.restart("slurmctld")
+        yield
+    finally:
+        conf.write_text(before)
+        chaos.hub.slurm("sacctmgr", "-i", "modify", "qos", "where", "name=fast-lane", "set", "preempt=")
+        chaos.restart("slurmctld")
+
+
+@contextmanager
+def eater(user: str) -> Iterator[Path]:
+    """Have a person's server eat all memory once the yielded file is there."""
+    entry = pwd.getpwnam(user)
+    trigger = Path(entry.pw_dir) / "eat"
+    folder = Path(entry.pw_dir) / ".jupyter"
+    mine = not folder.exists()
+    folder.mkdir(mode=0o700, exist_ok=True)
+    config = folder / "jupyter_server_config.py"
+    config.write_text(EATER.format(trigger=trigger))
+    for path in (folder, config):
+        os.chown(path, entry.pw_uid, entry.pw_gid)
+    try:
+        yield trigger
+    finally:
+        trigger.unlink(missing_ok=True)
+        config.unlink()
+        if mine:
+            subprocess.run(["rm", "-rf", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("way", ENDS)
+def test_its_owner_reads_what_happened_and_what_to_do(
+    lost: dict[str, Lost], hub: Hub, access: Mapping[str, Any], way: str
+) -> None:
+    session = lost[way]
+    with visitor(hub, access, session.user) as browser:
+        text = read(browser, f"user/{session.user}/lab")
+    assert "Your notebook is not running" in text
+    for words in session.end.words:
+        assert words in text
+    assert str(session.job) in text
+
+
+@pytest.mark.parametrize("way", ENDS)
+def test_nothing_stays_behind(lost: dict[str, Lost], hub: Hub, chaos: Chaos, way: str) -> None:
+    session = lost[way]
+    if way == "node died":
+        chaos.await_slurm()  # a dead node can not tidy up: that is done with the next job after it is back
+        hub.slurm(
+            "sbatch", "--wait", f"--uid={session.user}", "-p", "gpu", "--mem=100", "-D", "/", "-o", "/dev/null",
+            "--wrap", "true",
+        )  # fmt: skip
+    chaos.no_trace(session.user, session.job)
+    assert chaos.ended_in_accounting(session.job).split()[0] == session.end.slurm

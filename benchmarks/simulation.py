@@ -7,6 +7,7 @@ servers do. Hub and proxy are real. Nobody of these people has an account on thi
 
 from __future__ import annotations
 
+import itertools
 import json
 import secrets
 import subprocess
@@ -28,7 +29,6 @@ HERE = Path(__file__).parent
 NODE = "sim1"
 FIRST_JOB = 1001
 ACTIVITY_SECONDS = 300  # how often a single-user server reports, as JupyterHub ships it
-REPORTER = "simulated-admin"
 
 # Ours asks once for all jobs in a format of its own; stock asks for one job at a time.
 SQUEUE = """case "$*" in
@@ -214,23 +214,21 @@ time = "1h"
 @contextmanager
 def active(hub: Hub, people: tuple[str, ...]) -> Iterator[None]:
     """Everybody's server reports activity, spread evenly over the interval in which each does so once."""
-    hub.call("POST", "users", {"usernames": [REPORTER], "admin": True}).raise_for_status()
-    token = hub.token_of(REPORTER)
+    tokens = [(name, hub.token_of(name)) for name in people]
     ended = threading.Event()
     failed: list[Exception] = []
 
     def report() -> None:
-        number = 0
-        while not ended.wait(ACTIVITY_SECONDS / len(people)):
+        for name, token in itertools.cycle(tokens):
+            if ended.wait(ACTIVITY_SECONDS / len(tokens)):
+                return
             now = datetime.now(timezone.utc).isoformat()
             body = {"servers": {"": {"last_activity": now}}, "last_activity": now}
             try:
-                path = f"users/{people[number % len(people)]}/activity"
-                hub.call("POST", path, body, token=token).raise_for_status()
+                hub.call("POST", f"users/{name}/activity", body, token=token).raise_for_status()
             except Exception as error:  # noqa: BLE001 - told where the measurement ends, whatever it is
                 failed.append(error)
                 return
-            number += 1
 
     thread = threading.Thread(target=report, daemon=True)
     thread.start()

@@ -187,7 +187,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
 
     async def get_url(self) -> str:
         """The server's address, for a hub that finds it running: the last one may have ended before it knew."""
-        return self._url() if self.served_port else str(await super().get_url())
+        return f"{self._url()}{self.server.base_url}" if self.served_port else str(await super().get_url())
 
     async def _submit(self, request: Request) -> int:
         """Submit a new job. Its name is in the database before it is in the queue, its number as soon as there is one."""

@@ -41,6 +41,7 @@ from spawners.engine import Engine, digest, engine_for
 from spawners.failure import RequestRefused, SessionFailed, ended, not_saved, not_submitted, silent, slurms_word
 from spawners.metrics import QUEUE_WAIT
 from spawners.progress import Moment, news
+from spawners.room import must_have_room
 from studiolo.errors import RequestError, SlurmError, SlurmUnavailable
 from studiolo.request import Request, check
 from studiolo.script import render
@@ -134,6 +135,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         options = form.options(data)
         self._form_data = options
         self.checked(options)
+        must_have_room(self.engine.site)
         self._form_data = None
         return options
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from hubclient import Hub
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 ARGUMENTS = [
     "--no-sandbox",
@@ -34,6 +34,7 @@ def browser() -> Iterator[Browser]:
 
     Not for the whole run: while Playwright is there, no other test can run an event loop of its own.
     """
+    expect.set_options(timeout=60_000)  # a kernel's start takes what it takes on a busy machine
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=ARGUMENTS)
         yield chromium

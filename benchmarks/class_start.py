@@ -17,7 +17,7 @@ import stock
 from ground import BenchError, Ground
 from hubs import Hub
 from linux import cpu_by_kind
-from results import Row, row
+from results import Row, row, said
 
 from slurmbox import accounts
 
@@ -78,6 +78,8 @@ def rows(ground: Ground, runs: int) -> list[Row]:
             for act in turn[:: 1 if number % 2 == 0 else -1]:
                 act()
                 ground.await_quiet()
+            for side, measured in found.items():
+                print(said(side, {"seconds": measured[-1][0], **measured[-1][1]}), flush=True)
     walls = ([wall for wall, _ in found[side]] for side in ("ours", "stock"))
     return [
         row(f"class-start-{CLASS}", "s", *walls),

@@ -25,7 +25,7 @@ from hubs import Hub
 from job_start import Shell
 from linux import processes_of
 from playwright.async_api import Browser, async_playwright
-from results import Row, row
+from results import Row, row, said
 
 from slurmbox import accounts
 
@@ -63,8 +63,10 @@ async def _measure(ground: Ground, ours: Hub, theirs: Hub, runs: int) -> list[Ro
                     continue  # the first start fills caches and the person's home
                 if isinstance(found, dict):
                     floors.append(found)
+                    print(said("floor", found), flush=True)
                 else:
                     sides[found[0]].append(found[1])
+                    print(said(found[0], phases.durations(found[1])), flush=True)
         await browser.close()
     return table(sides["ours"], sides["stock"], floors)
 

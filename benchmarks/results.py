@@ -58,6 +58,11 @@ def row(
     return Row(name, unit, median(ours), median(stock), median(floor), max(len(ours), len(stock), len(floor)))
 
 
+def said(side: str, values: Mapping[str, float | None]) -> str:
+    """One run of one side as a line: who watches a long measurement sees it grow."""
+    return f"  {side:6}" + "  ".join(f"{name} {_figure(value)}" for name, value in values.items() if value is not None)
+
+
 def share(part: float | None, whole: float | None) -> float | None:
     """``part / whole``, where both are known and the whole is not nothing."""
     return None if part is None or not whole else part / whole

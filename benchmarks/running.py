@@ -11,7 +11,7 @@ import simulation
 from ground import Ground
 from hubs import Hub
 from linux import cpu_of
-from results import Row, row
+from results import Row, row, said
 from simulation import Simulation
 
 SESSIONS = 1000
@@ -27,6 +27,7 @@ def rows(ground: Ground, runs: int) -> list[Row]:
             for side, hub_of in (("ours", simulation.our_hub), ("stock", simulation.stock_hub)):
                 with simulation.simulated(ground, SESSIONS) as crowd, hub_of(crowd) as hub:
                     found[side].append(one_crowd(crowd, hub))
+                print(said(side, dict(zip(("calls/min", "% of core"), found[side][-1], strict=True))), flush=True)
     asked, cpus = ([[run[at] for run in found[side]] for side in ("ours", "stock")] for at in (0, 1))
     return [
         row(f"scheduler-calls-running-{SESSIONS}", "calls/min", *asked),

@@ -109,17 +109,17 @@ def prefill(simulation: Simulation, database: Path, states: Mapping[str, object]
 
 @contextmanager
 def stock_hub(simulation: Simulation) -> Iterator[Hub]:
-    """Stock, its jobs known by number; settings that it would look up in /etc/passwd are given."""
+    """Stock, its jobs known by number."""
     states = {name: {"job_id": str(job), "job_status": f"RUNNING {NODE}"} for name, job in simulation.jobs().items()}
     database = simulation.folder / "stock.sqlite"
     prefill(simulation, database, states)
     settings = {
         "exec_prefix": f"{simulation.folder}/sudo -E -u {{username}}",
-        "req_homedir": str(simulation.folder),
-        "req_keepvars": "HOME",
         "daemon_resolver": {NODE: "127.0.0.1"},
     }
-    with stock.running(simulation.ground, settings, rule=False, database=database) as hub:
+    # It would look them up among the accounts of this machine.
+    fixed = {"req_homedir": str(simulation.folder), "req_keepvars": "HOME"}
+    with stock.running(simulation.ground, settings, rule=False, database=database, fixed=fixed) as hub:
         yield hub
 
 

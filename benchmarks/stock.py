@@ -44,17 +44,23 @@ class Resources:
 
 @contextmanager
 def running(
-    ground: Ground, settings: Mapping[str, object], *, rule: bool = True, database: Path | None = None
+    ground: Ground,
+    settings: Mapping[str, object],
+    *,
+    rule: bool = True,
+    database: Path | None = None,
+    fixed: Mapping[str, str] | None = None,
 ) -> Iterator[Hub]:
     """A stock hub with its own proxy, as the hub's account; ``settings`` are of its spawner.
 
     ``rule``: with a sudoers rule for it, removed at the end, whatever happens. ``database``: one that holds something.
+    ``fixed``: attributes of the spawner that are no settings.
     """
     folder = _folder(ground)
     token = secrets.token_hex(24)
     public, api, hub_api = free_ports(3)
     configuration = folder / "jupyterhub_config.py"
-    text = config(ground, settings, token=token, ports=(public, api, hub_api), database=database)
+    text = config(ground, settings, token=token, ports=(public, api, hub_api), database=database, fixed=fixed or {})
     write_atomic(configuration, text, mode=0o640, gid=accounts.ids(ground.box.hub_user)[1])
     log = folder / "hub.log"
     argv = [str(ground.python), "-I", str(ground.python.parent / "jupyterhub"), "--config", str(configuration)]
@@ -82,6 +88,7 @@ def config(
     token: str,
     ports: tuple[int, int, int],
     database: Path | None,
+    fixed: Mapping[str, str],
 ) -> str:
     """The hub's configuration as Python."""
     public, api, hub_api = ports
@@ -97,8 +104,11 @@ def config(
         **settings,
     }
     lines = [
-        "import batchspawner",
-        "c.JupyterHub.spawner_class = batchspawner.MultiSlurmSpawner",
+        "import batchspawner, traitlets",
+        "class Stock(batchspawner.MultiSlurmSpawner):",
+        "    pass",
+        *(f"    {name} = traitlets.Unicode({value!r})" for name, value in fixed.items()),
+        "c.JupyterHub.spawner_class = Stock",
         *(f"c.MultiSlurmSpawner.{key} = {value!r}" for key, value in everything.items()),
         f"c.JupyterHub.bind_url = 'http://127.0.0.1:{public}/'",
         f"c.JupyterHub.hub_bind_url = 'http://127.0.0.1:{hub_api}'",

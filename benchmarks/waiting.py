@@ -13,7 +13,7 @@ from class_start import CLASS, OURS, PARTITION, entries, people, stock_settings
 from ground import Ground, until
 from hubs import Hub
 from linux import cpu_of
-from results import Row, row
+from results import Row, row, said
 from sdiag import calls
 
 SETTLING = 10.0  # after the last one has joined the queue
@@ -31,6 +31,8 @@ def rows(ground: Ground, runs: int) -> list[Row]:
                 hub = stack.enter_context(stock.running(ground, stock_settings(ground)))
                 stock.add_people(hub, people(ground))
                 found["stock"].append(asyncio.run(one_wait(ground, hub, {})))
+            for side, measured in found.items():
+                print(said(side, dict(zip(("calls/min", "% of core"), measured[-1], strict=True))), flush=True)
     asked, cpus = ([[run[at] for run in found[side]] for side in ("ours", "stock")] for at in (0, 1))
     return [
         row(f"scheduler-calls-waiting-{CLASS}", "calls/min", *asked),

@@ -327,6 +327,13 @@ def test_the_database_lies_in_the_hubs_own_folder(c: Config, site_with: Callable
 POSTGRESQL = "[hub]\ndatabase = 'postgresql://studiolo@db.example.org/studiolo?sslmode=require'\n[authentication]"
 
 
+def test_a_locked_sqlite_is_waited_for(c: Config, site_with: Callable[..., Site]) -> None:
+    settings.database(c, site_with())
+    arguments = c.JupyterHub.db_kwargs["connect_args"]
+    assert arguments["timeout"] > 5  # what SQLite does by itself
+    assert arguments["check_same_thread"] is False  # as JupyterHub, whose default this replaces
+
+
 def test_postgresql_gets_its_password_from_the_secrets(c: Config, site_with: Callable[..., Site], folder: Path) -> None:
     (folder / "database_password").write_text("p%4: @/word\n", encoding="utf-8")
     (folder / "database_password").chmod(0o640)

@@ -6,8 +6,9 @@ Measured with JupyterLab 4.6, JupyterHub 6.1 and jsonschema 4.26 (`make bench` s
   to check the format of IRIs; the schemas of Jupyter's events name none.
 - ``jupyterlab.commands`` asks ``node`` for yarn's settings whenever it is imported and again when it is set up, about
   0.6 s each time where a node is installed. They matter to those who build JupyterLab.
-- ``jupyterhub.log`` loads the hub's page handlers, and so its database layer, for the name of one class: about 0.7 s.
-- httpx's command line, mako's colours, aiohttp's other resolver: some 0.1 s each.
+- ``jupyterhub.log`` loads the hub's page handlers for the name of one class, and ``jupyterhub.scopes`` its database
+  layer, which only the hub asks anything: about 0.7 s.
+- httpx's command line, aiohttp's other resolver: some 0.1 s each.
 
 All of it is left out only while the server is imported: whoever wants one of these modules later gets it.
 """
@@ -17,14 +18,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
 __all__ = ["import_server"]
 
 # Each is optional for who imports it: "not installed" is a case that they know.
-OPTIONAL = ("aiodns", "httpx._main", "mako.ext.pygmentplugin", "rfc3987_syntax")
-# The hub's own, which no server calls: stand-ins with the one name that is asked for.
+OPTIONAL = ("aiodns", "httpx._main", "rfc3987_syntax")
+# What a server takes of JupyterHub, and what that loads of the hub's own, which no server calls: stand-ins with the one
+# name that is asked for.
+TAKEN = ("jupyterhub.log", "jupyterhub.scopes")
 HUB_ONLY: dict[str, tuple[str, ...]] = {
     "jupyterhub.handlers": (),
     "jupyterhub.handlers.pages": ("HealthCheckHandler",),
@@ -36,11 +40,19 @@ def import_server() -> tuple[type[Any], type[Any]]:
     """Import and return Jupyter's ``ServerApp`` and JupyterHub's ``JupyterHubSingleUser``, without the rest."""
     with _instead(dict.fromkeys(OPTIONAL)):
         with _instead({name: _stand_in(name, names) for name, names in HUB_ONLY.items()}):
-            pass
+            _import(TAKEN)
         _ask_no_node()
         from jupyter_server.serverapp import ServerApp
         from jupyterhub.singleuser.extension import JupyterHubSingleUser
     return ServerApp, JupyterHubSingleUser
+
+
+def _import(names: tuple[str, ...]) -> None:
+    for name in names:
+        try:
+            import_module(name)
+        except (ImportError, AttributeError):  # another version wants more of the hub: it gets all, and begins later
+            return
 
 
 def _ask_no_node() -> None:
@@ -56,6 +68,15 @@ def _stand_in(name: str, names: tuple[str, ...]) -> ModuleType:
     module.__path__ = []
     for each in names:
         setattr(module, each, type(each, (), {}))
+
+    def of_the_real_one(attribute: str) -> Any:
+        # Who took the stand-in keeps it: should the hub's own be needed after all, it is loaded then.
+        real = import_module(name)
+        if real is module:
+            raise AttributeError(f"{name} is not loaded, and so has no {attribute}")
+        return getattr(real, attribute)
+
+    module.__getattr__ = of_the_real_one  # type: ignore[method-assign]
     return module
 
 

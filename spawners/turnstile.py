@@ -46,10 +46,10 @@ class Turnstile:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn in self._line:
-                self._line.remove(turn)
-            else:  # its turn came in the same moment
+            if not turn.cancelled():  # its turn came in the same moment
                 self._leave()
+            elif turn in self._line:
+                self._line.remove(turn)
             raise
         finally:
             self._places.pop(name, None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Protocol
 
 from studiolo.errors import SlurmError, SlurmUnavailable
@@ -64,28 +65,36 @@ class OrphanSweeper:
             self._wanted.clear()
             try:
                 await self.sweep()
-            except SlurmUnavailable as error:
+            except SlurmError as error:
                 log.warning("%s; orphaned jobs are looked for again in %.0f s", error, pause)
-                await asyncio.sleep(pause)
-                self._wanted.set()
-                pause = min(pause * 2, self.LONGEST_PAUSE_SECONDS)
+            except Exception:
+                # The hub's database does not answer, say: that must not leave orphans until the hub's next start.
+                log.exception("orphaned jobs are looked for again in %.0f s", pause)
+            else:
+                pause = self.FIRST_PAUSE_SECONDS
+                with suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._wanted.wait(), interval)
                 continue
-            pause = self.FIRST_PAUSE_SECONDS
-            try:
-                await asyncio.wait_for(self._wanted.wait(), interval)
-            except asyncio.TimeoutError:
-                continue
+            await asyncio.sleep(pause)
+            self._wanted.set()
+            pause = min(pause * 2, self.LONGEST_PAUSE_SECONDS)
 
     async def sweep(self) -> None:
-        """Cancel every orphan. Raises :class:`SlurmUnavailable` where Slurm does not answer: nothing is known then."""
+        """Cancel every orphan. Raises :class:`SlurmUnavailable` where Slurm does not answer: nothing is known then.
+
+        Whose jobs can not be cancelled, for a home folder that hangs say, does not keep the others' from it.
+        """
         found = await self.cluster.tagged()
         # Asked after the queue: a session is in the database before its job is in the queue.
+        unanswered: SlurmUnavailable | None = None
         for person, jobs in orphans(found, self.known()).items():
             try:
                 await self.cluster.cancel(person, jobs)
-            except SlurmUnavailable:
-                raise
+            except SlurmUnavailable as error:
+                unanswered = error
             except SlurmError as error:
                 log.error("orphaned jobs %s of %s can not be cancelled: %s", jobs, person, error)
             else:
                 log.warning("cancelled orphaned jobs %s of %s: no server of this hub names them", jobs, person)
+        if unanswered is not None:
+            raise unanswered

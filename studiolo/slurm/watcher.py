@@ -124,12 +124,14 @@ class QueueWatcher:
             return None
 
     async def change(self, job: int, seconds: float) -> None:
-        """Return when the job's state changes, and after ``seconds`` at the latest."""
-        if watched := self._jobs.get(job):
-            try:
-                await asyncio.wait_for(watched.changed.wait(), seconds)
-            except asyncio.TimeoutError:
-                return
+        """Return when the job's state changes, and after ``seconds`` at the latest; one that is not followed never changes."""
+        watched = self._jobs.get(job)
+        # Never at once: whoever asks again and again would leave the event loop to nobody else.
+        changed = watched.changed if watched else asyncio.Event()
+        try:
+            await asyncio.wait_for(changed.wait(), seconds)
+        except asyncio.TimeoutError:
+            return
 
     async def changes(self, job: int) -> AsyncIterator[JobState]:
         """Yield the job's state now and whenever it changes, until it is over or no longer followed."""

@@ -336,6 +336,89 @@ def test_a_job_forgotten_while_slurm_is_asked_stays_forgotten(virtually: Virtual
     virtually(follow())
 
 
+# --- The next change -------------------------------------------------------------------------------------------------
+
+
+def test_who_waits_for_the_next_change_is_woken_by_it_at_once(virtually: Virtually, slurm: Slurm) -> None:
+    async def follow() -> None:
+        slurm.answered = lambda number: slurm.in_queue.update({1: pending(1) if number < 4 else running(1)})
+        watcher = QueueWatcher(slurm, PACE)
+        watcher.follow(1)
+        await until(0.5)
+        await watcher.change(1, 100)
+        assert asyncio.get_running_loop().time() == slurm.times[3] == 7.0
+        assert watcher.state(1) == running(1)
+
+    virtually(follow())
+
+
+def test_the_first_answer_is_a_change_too(virtually: Virtually, slurm: Slurm) -> None:
+    async def follow() -> None:
+        slurm.in_queue[1] = pending(1)
+        watcher = QueueWatcher(slurm, PACE)
+        watcher.follow(1)
+        await watcher.change(1, 100)
+        assert watcher.state(1) == pending(1)
+        assert asyncio.get_running_loop().time() == 0.0
+
+    virtually(follow())
+
+
+def test_without_a_change_the_wait_ends_after_its_seconds(virtually: Virtually, slurm: Slurm) -> None:
+    async def follow() -> None:
+        slurm.in_queue = {1: pending(1), 2: pending(2)}
+        slurm.answered = lambda number: slurm.in_queue.update({2: pending(2, f"another reason {number}")})
+        watcher = QueueWatcher(slurm, PACE)
+        watcher.follow(1)
+        watcher.follow(2)
+        await until(0.5)
+        await watcher.change(1, 30)
+        assert asyncio.get_running_loop().time() == 30.5
+
+    virtually(follow())
+
+
+def test_everybody_who_waits_for_the_next_change_is_woken(virtually: Virtually, slurm: Slurm) -> None:
+    async def follow() -> None:
+        slurm.answered = lambda number: slurm.in_queue.update({1: pending(1) if number < 4 else running(1)})
+        watcher = QueueWatcher(slurm, PACE)
+        watcher.follow(1)
+        await until(0.5)
+        await asyncio.gather(*(watcher.change(1, 100) for _ in range(3)))
+        assert asyncio.get_running_loop().time() == 7.0
+
+    virtually(follow())
+
+
+def test_who_waits_for_the_next_change_of_a_job_is_woken_when_it_is_forgotten(
+    virtually: Virtually, slurm: Slurm
+) -> None:
+    async def follow() -> None:
+        slurm.in_queue[1] = pending(1)
+        watcher = QueueWatcher(slurm, PACE)
+        watcher.follow(1)
+        await until(0.5)
+        waiting = asyncio.ensure_future(watcher.change(1, 100))
+        await until(5)
+        watcher.forget(1)
+        await waiting
+        assert asyncio.get_running_loop().time() == 5
+
+    virtually(follow())
+
+
+def test_who_asks_again_and_again_for_a_job_that_is_not_followed_leaves_the_loop_to_others(
+    virtually: Virtually, slurm: Slurm
+) -> None:
+    # A start whose number could not be saved is not followed, and its page still asks for news.
+    async def follow() -> None:
+        watcher = QueueWatcher(slurm, PACE)
+        await watcher.change(1, 2)
+        assert asyncio.get_running_loop().time() == 2
+
+    virtually(follow())
+
+
 # --- No answer is not gone -------------------------------------------------------------------------------------------
 
 

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 300
 PAUSE_SECONDS = 0.2
+TOO_MANY = 429  # where an operator has set a limit: there is room in a moment
 
 
 @dataclass(frozen=True)
@@ -88,13 +89,13 @@ async def begin_again(api_url: str, token: str, start: CutOff) -> bool:
                 url, method="POST", headers={"Authorization": f"token {token}"}, raise_for_status=False
             )
             words = (await answer.text())[:500]
-        except (aiohttp.ClientError, OSError) as error:
+        except (aiohttp.ClientError, asyncio.TimeoutError, OSError) as error:
             log.debug("the hub does not answer itself yet: %s", error)
         else:
             if answer.status < 400:
                 log.info("the cut-off start of %s goes on", name)
                 return True
-            if answer.status < 500:
+            if answer.status < 500 and answer.status != TOO_MANY:
                 log.error("the cut-off start of %s can not go on: %s", name, words)
                 return False
         await asyncio.sleep(PAUSE_SECONDS)

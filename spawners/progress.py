@@ -48,7 +48,8 @@ def news(moment: Moment) -> dict[str, Any] | None:
     elif state.is_pending:
         event = _waiting(moment, state)
     else:
-        message = f"Running on {state.node}: your notebook server is starting."
+        where = f" on {state.node}" if state.node else ""
+        message = f"Running{where}: your notebook server is starting."
         event = {"progress": 60, "message": message, "job": state.job, "state": state.state, "node": state.node}
     return event if moment.answers else {**event, "message": f"{SILENT} {event['message']}"}
 

@@ -11,8 +11,17 @@ from hypothesis import strategies as st
 from jupyterhub.spawner import SpawnException
 from tornado.web import HTTPError
 
-from spawners.failure import RequestRefused, SessionFailed
-from studiolo.errors import Fault, RequestError
+from spawners.failure import RequestRefused, SessionFailed, ended, not_saved, not_submitted, silent, slurms_word
+from studiolo.errors import (
+    Fault,
+    HomeUnusable,
+    LauncherFailed,
+    RequestError,
+    SlurmError,
+    SlurmRefused,
+    SlurmUnavailable,
+)
+from studiolo.slurm.states import OVER_STATES, JobState, ended_words
 
 HOSTILE = "<script>alert('x')</script><img src=x onerror=\"y\">&lt;b&gt;</pre></p>{{ 7*7 }}"
 TEXT = st.text() | st.just(HOSTILE)
@@ -111,3 +120,103 @@ def test_a_percent_sign_or_brace_in_slurms_words_breaks_no_message(text: str) ->
     assert text.strip() in str(error.jupyterhub_message)
     assert str(error)
     assert str(RequestRefused(RequestError([Fault("a", text, text)])))
+
+
+# --- What went wrong, in words ---------------------------------------------------------------------------------------
+
+ACTION = "submit your session"
+SUPPORT = "Ask support@example.org."
+
+
+@pytest.mark.parametrize(
+    ("error", "reason", "status", "what"),
+    [
+        (SlurmRefused(ACTION, "Invalid qos"), "refused", 400, "Slurm refused this session: Invalid qos"),
+        (
+            LauncherFailed(ACTION, "sudo: a password is required"),
+            "launcher",
+            500,
+            "Studiolo may not start sessions for your account on this machine.",
+        ),
+        (HomeUnusable(ACTION, "/home/ada: Permission denied"), "home", 500, "/home/ada: Permission denied."),
+        (HomeUnusable(ACTION, "the home folder hangs"), "home", 500, "The home folder hangs."),
+        (
+            SlurmUnavailable(ACTION, "Connection refused"),
+            "scheduler",
+            503,
+            "The machine's scheduler does not answer at the moment.",
+        ),
+        (SlurmError(ACTION, "?"), "scheduler", 503, "The machine's scheduler does not answer at the moment."),
+    ],
+)
+def test_why_a_job_was_not_submitted_is_told_with_whose_move_it_is(
+    error: SlurmError, reason: str, status: int, what: str
+) -> None:
+    failure = not_submitted(error, SUPPORT)
+    page = Page(failure.jupyterhub_html_message)
+    assert (failure.reason, failure.status_code) == (reason, status)
+    assert failure.jupyterhub_message == f"{what} {failure.advice}"
+    assert page.text == f"{what}{failure.advice}{SUPPORT}"
+
+
+def test_the_operators_own_words_are_not_for_people() -> None:
+    failure = not_submitted(LauncherFailed(ACTION, "sudo: ada is not in the sudoers file"), SUPPORT)
+    assert "sudo" not in failure.jupyterhub_html_message
+    assert "support" in failure.advice
+
+
+def test_nothing_is_said_to_be_lost_where_slurm_did_not_answer() -> None:
+    assert "Try again" in not_submitted(SlurmUnavailable(ACTION, "x"), SUPPORT).advice
+
+
+def test_a_database_that_can_not_be_written_is_the_supports_move() -> None:
+    failure = not_saved(SUPPORT)
+    assert (failure.reason, failure.status_code) == ("database", 503)
+    assert "support" in failure.advice
+    assert SUPPORT in Page(failure.jupyterhub_html_message).text
+
+
+@pytest.mark.parametrize("state", sorted(OVER_STATES))
+def test_every_end_is_told_in_words_with_slurms_own_and_the_log(state: str) -> None:
+    job = JobState(7, state, node="gpu1")
+    failure = ended(job, ["last line"], SUPPORT)
+    words = ended_words(job)
+    assert failure.jupyterhub_message == (
+        f"{words.what} Slurm's word for it is {state} (job 7 on gpu1). {words.advice}\nlast line"
+    )
+    assert failure.reason == state.lower()
+    assert failure.status_code == 500
+    assert SUPPORT in Page(failure.jupyterhub_html_message).text
+
+
+@pytest.mark.parametrize(
+    ("node", "minutes", "what"),
+    [
+        ("gpu1", 5, "Job 7 runs on gpu1, but its notebook server did not answer within 5 min."),
+        ("", 90, "Job 7 runs, but its notebook server did not answer within 1 h 30 min."),
+    ],
+)
+def test_a_server_that_stays_silent_is_told_with_its_node_and_its_time(node: str, minutes: int, what: str) -> None:
+    failure = silent(7, node, minutes, ["last line"], SUPPORT)
+    assert failure.jupyterhub_message == f"{what} {failure.advice}\nlast line"
+    assert failure.reason == "silent"
+    assert SUPPORT in Page(failure.jupyterhub_html_message).text
+
+
+def test_slurms_word_names_job_and_node_where_there_is_one() -> None:
+    assert slurms_word(JobState(7, "CANCELLED")) == "Slurm's word for it is CANCELLED (job 7)."
+    assert slurms_word(JobState(7, "NODE_FAIL", node="gpu1")) == "Slurm's word for it is NODE_FAIL (job 7 on gpu1)."
+
+
+@pytest.mark.parametrize("kind", [SlurmRefused, LauncherFailed, HomeUnusable, SlurmUnavailable])
+@given(words=TEXT)
+def test_no_word_of_slurm_or_a_node_becomes_a_tag(kind: type[SlurmError], words: str) -> None:
+    job = JobState(7, words, words, node=words)
+    for failure, tags in (
+        (not_submitted(kind(ACTION, words), words), ["p", "p"]),
+        (ended(job, [words], words), ["p", "p", "p", "pre"]),
+        (silent(7, words, 5, [words], words), ["p", "p", "p", "pre"]),
+    ):
+        page = Page(failure.jupyterhub_html_message)
+        assert [tag for tag, _ in page.tags] == [*tags, *(["p"] if words else [])]
+        assert str(failure)

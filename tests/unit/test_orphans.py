@@ -205,7 +205,9 @@ def test_the_pauses_are_short_again_after_an_answer(virtually: Virtually) -> Non
         pytest.param(ValueError("a bug"), id="a bug"),
     ],
 )
-def test_no_trouble_of_the_question_ends_the_looking_for_good(virtually: Virtually, error: Exception) -> None:
+def test_no_trouble_of_the_question_ends_the_looking_for_good(
+    virtually: Virtually, caplog: pytest.LogCaptureFixture, error: Exception
+) -> None:
     async def story() -> None:
         slurm = Slurm(session(1))
         slurm.fails = error
@@ -218,6 +220,8 @@ def test_no_trouble_of_the_question_ends_the_looking_for_good(virtually: Virtual
         assert slurm.cancelled == [("ada", [1])]
 
     virtually(story())
+    assert str(error) in caplog.text
+    assert ("Traceback" in caplog.text) is not isinstance(error, SlurmError)  # an operator's trouble is one line
 
 
 def test_while_the_hubs_database_does_not_answer_nothing_is_cancelled_and_it_asks_again(

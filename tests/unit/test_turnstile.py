@@ -141,6 +141,7 @@ def test_who_gives_up_in_the_moment_of_their_turn_passes_it_on(virtually: Virtua
             crowd.come()
             crowd.come()
             await settled()
+        assert crowd.line() == [0, 0]
         crowd.people[0].cancel()  # whose turn it is, and who has not woken yet
         await settled()
         assert crowd.people[0].cancelled()

@@ -199,8 +199,8 @@ class Chaos:
         for partition in self.box.partitions:
             self.hub.slurm("scontrol", "update", f"PartitionName={partition.name}", "State=UP")
         for node, state in self.nodes().items():
-            if not set(state.rstrip("*").split("+")) <= NODE_STATES:
-                subprocess.run(["scontrol", "update", f"NodeName={node}", "State=RESUME"], env={"SLURM_CONF": str(self.hub.slurm_conf), "PATH": "/usr/bin:/bin"})  # fmt: skip
+            if state.startswith(("down", "drain")):
+                self.hub.slurm("scontrol", "update", f"NodeName={node}", "State=RESUME")
         self.await_slurm()
         self.await_hub()
 

@@ -54,9 +54,10 @@ window._JUPYTERLAB.studiolo = (() => {
         return;
       }
       const when = session.now < session.culled_at ? `at ${clock(session, session.culled_at)}` : "any moment";
+      // JupyterLab shows 140 characters.
       const message =
-        `Nothing has happened here for ${minutes(session.now - session.idle_since)}. This session will be stopped ` +
-        `${when}; your files stay, what is in memory goes. Run a cell or press Keep.`;
+        `Idle for ${minutes(session.now - session.idle_since)}: this session will be stopped ${when}. ` +
+        "Run a cell or press Keep. Files stay, what is in memory goes.";
       if (shown && shown.idle_since === session.idle_since) {
         Notification.update({ id: shown.id, message }); // does nothing where it was closed
         return;

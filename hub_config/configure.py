@@ -21,6 +21,7 @@ from studiolo.site import Site
 __all__ = ["configure"]
 
 HERE = Path(__file__).parent
+LEAST_TOKEN = 32
 
 OPERATOR_SCOPES = [
     "access:servers",
@@ -92,6 +93,8 @@ def authentication(c: Any, site: Site) -> None:
         c.JupyterHub.authenticator_class = "pam"
         c.PAMAuthenticator.service = chosen.pam_service
         c.PAMAuthenticator.open_sessions = False
+        # Each waits for the centre's directory: with JupyterHub's four, a class logs in for minutes where that is slow.
+        c.PAMAuthenticator.executor_threads = 16
         c.PAMAuthenticator.allowed_groups = set(chosen.allowed_groups)
     else:
         c.JupyterHub.authenticator_class = imported(chosen.class_name)
@@ -126,7 +129,16 @@ def database(c: Any, site: Site) -> None:
 
 def operator_token(c: Any, site: Site) -> None:
     """A token for scripts of the operator, with what an administrator may do."""
-    c.JupyterHub.services = [{"name": "operator", "api_token": secret(site, "api_token")}]
+    token = secret(site, "api_token")
+    if len(token) < LEAST_TOKEN:
+        path = f"{site.paths.secrets}/api_token"
+        raise SiteError(
+            [Fault("paths.secrets", path, f"must be {LEAST_TOKEN} random characters or more: openssl rand -hex 32")],
+            "site.toml",
+        )
+    c.JupyterHub.services = [{"name": "operator", "api_token": token}]
+    # Long and random as those that JupyterHub makes itself: not hashed 16,384 times on every request as a password is.
+    c.JupyterHub.trust_user_provided_tokens = True
     c.JupyterHub.load_roles = [
         {
             "name": "operator",
@@ -151,11 +163,14 @@ def sessions(c: Any, site: Site, site_file: str) -> None:
     c.StudioloSpawner.site_file = site_file
     c.StudioloSpawner.env_keep = []
     c.StudioloSpawner.start_timeout = site.hub.start_limit * 60
-    c.StudioloSpawner.http_timeout = 60
+    c.StudioloSpawner.http_timeout = site.hub.listen_limit * 60  # many at once on one node: its first answer takes time
     c.StudioloSpawner.poll_interval = 10
+    # What JupyterHub counts as its own failure, and exits after, is mostly a person's or a node's here.
     c.StudioloSpawner.consecutive_failure_limit = 0
     c.StudioloSpawner.default_url = "/lab"
+    # None of JupyterHub's limits that answer 429: places are Slurm's to give, and who waits sees why.
     c.JupyterHub.concurrent_spawn_limit = 0
+    c.JupyterHub.active_server_limit = 0
     # How many may be there at once is spawners/named.py's affair: JupyterHub only counts names, running or not.
     c.JupyterHub.allow_named_servers = site.hub.sessions_per_person > 1
     c.JupyterHub.named_server_limit_per_user = kept_names(site.hub.sessions_per_person)

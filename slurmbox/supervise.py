@@ -23,8 +23,9 @@ from slurmbox.files import ensure_folder, last_lines, write_atomic
 
 LOG_BYTES = "5MB"
 LOG_BACKUPS = 3
-# Supervisor raises its own limit of open files to this; its children inherit it.
-MIN_FILES = 4096
+# Supervisor raises its own limit of open files to this; its children inherit it. An open page holds some eight
+# connections, each of them twice in the proxy.
+MIN_FILES = 16384
 
 
 @dataclass(frozen=True)

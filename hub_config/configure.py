@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from hub_config import idle
 from hub_config.addresses import hub_url, internal_scheme, url
 from hub_config.database import address, connection_arguments, give_back_connections
 from hub_config.secret_files import secret
@@ -44,6 +45,7 @@ def configure(c: Any, site: Site, site_file: str) -> None:
     authentication(c, site)
     database(c, site)
     operator_token(c, site)
+    idle_sessions(c, site, site_file)
     sessions(c, site, site_file)
     web_server(c, site_file)
     pages(c, site)
@@ -56,7 +58,7 @@ def addresses(c: Any, site: Site) -> None:
     c.JupyterHub.bind_url = url("https" if hub.tls_certificate else "http", hub.address, hub.port) + hub.base_url
     c.JupyterHub.hub_bind_url = url(internal_scheme(site), _listen(hub.node_address), hub.node_port)
     c.JupyterHub.hub_connect_url = hub_url(site)
-    c.JupyterHub.proxy_class = "jupyterhub.proxy.ConfigurableHTTPProxy"
+    c.JupyterHub.proxy_class = "hub_config.routes.RoutesProxy"
     c.ConfigurableHTTPProxy.should_start = False
     c.ConfigurableHTTPProxy.api_url = url(internal_scheme(site), hub.proxy_address, hub.proxy_port)
     c.JupyterHub.last_activity_interval = 30  # also how soon a restarted proxy has its routes again, in seconds
@@ -133,6 +135,14 @@ def operator_token(c: Any, site: Site) -> None:
             "services": ["operator"],
         }
     ]
+
+
+def idle_sessions(c: Any, site: Site, site_file: str) -> None:
+    """Sessions report what happens in them; those where nothing does are stopped, where the site wants it."""
+    c.StudioloSpawner.environment = idle.environment(site)
+    if idle.limits(site):
+        c.JupyterHub.services.append(idle.service(site_file))
+        c.JupyterHub.load_roles.append(idle.ROLE)
 
 
 def sessions(c: Any, site: Site, site_file: str) -> None:

@@ -31,6 +31,7 @@ __all__ = ["DatabaseState", "address", "connection_arguments", "give_back_connec
 log = logging.getLogger(__name__)
 
 CONNECT_SECONDS = 5
+LOCKED_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,9 @@ def address(site: Site) -> URL:
 def connection_arguments(site: Site) -> dict[str, Any]:
     """What the hub tells SQLAlchemy. The hub is one thread with one session, so a pool's size is no matter."""
     if site.hub.database == "sqlite":
-        return {}
+        # Locked by a backup, say: waiting loses nothing, while giving up leaves JupyterHub with half a session.
+        # check_same_thread: what JupyterHub itself would set.
+        return {"connect_args": {"check_same_thread": False, "timeout": LOCKED_SECONDS}}
     # While the hub waits for its database it serves nobody: a host that does not answer must not hold it for minutes.
     limits = {
         "connect_timeout": CONNECT_SECONDS,

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 300
 PAUSE_SECONDS = 0.2
+LONGEST_PAUSE_SECONDS = 5.0
 TOO_MANY = 429  # where an operator has set a limit: there is room in a moment
 
 
@@ -82,7 +83,7 @@ async def begin_again(api_url: str, token: str, start: CutOff) -> bool:
     url = f"{api_url}/users/{quote(start.person, safe='')}/{server}"
     name = f"{start.person}/{start.server_name}"
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + PATIENCE_SECONDS
+    deadline, pause = loop.time() + PATIENCE_SECONDS, PAUSE_SECONDS
     while loop.time() < deadline:
         try:
             answer = await fetch(
@@ -98,6 +99,7 @@ async def begin_again(api_url: str, token: str, start: CutOff) -> bool:
             if answer.status < 500 and answer.status != TOO_MANY:
                 log.error("the cut-off start of %s can not go on: %s", name, words)
                 return False
-        await asyncio.sleep(PAUSE_SECONDS)
+        await asyncio.sleep(pause)
+        pause = min(pause * 1.5, max(pause, LONGEST_PAUSE_SECONDS))
     log.error("the hub did not take up the cut-off start of %s", name)
     return False

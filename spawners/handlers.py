@@ -24,6 +24,7 @@ from spawners.engine import SITE_SETTING, digest, engine_for
 from spawners.failure import RequestRefused
 from spawners.named import NamedSessions, SpawnPage, name_refusal
 from spawners.offers import ClustersHandler
+from spawners.room import must_have_room
 from spawners.server import NotPlaced, StudioloSpawner
 from studiolo.errors import RequestError, shown
 from studiolo.request import check
@@ -141,6 +142,7 @@ class GatedServerHandler(NamedSessions, UserServerAPIHandler):  # type: ignore[m
             _refuse_unknown(raw, SERVER_FIELDS)
         body: dict[str, Any] = super().get_server_json_body()
         self._check(body.get("user_options"))
+        must_have_room(engine_for(self.settings[SITE_SETTING]).site)
         return body
 
     def get_json_body(self) -> Any:

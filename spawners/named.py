@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jupyterhub.handlers.pages import SpawnHandler
+from jupyterhub.scopes import needs_scope
 from jupyterhub.slugs import is_valid_display_name, is_valid_safe_slug, normalise_unicode
 from tornado import web
 
@@ -107,6 +108,15 @@ class SpawnPage(NamedSessions, SpawnHandler):  # type: ignore[misc]  # JupyterHu
     def session_name(self) -> str:
         """The name in the address; empty for the session without one."""
         return self.path_args[1] if len(self.path_args) > 1 else ""
+
+    @needs_scope("servers")  # type: ignore[untyped-decorator]
+    async def _post(self, user_name: str, server_name: str, display_name: str) -> None:
+        """Start; or, where another tab has done so already, go to what is on its way instead of refusing."""
+        user = self.find_user(user_name)
+        if user is not None and server_name in user.spawners and user.spawners[server_name].active:
+            self.redirect(self._get_pending_url(user, server_name))
+            return
+        await super()._post(user_name=user_name, server_name=server_name, display_name=display_name)
 
     async def _render_form(
         self, for_user: Any, spawner_options_form: str, message: str = "", html_message: str = ""

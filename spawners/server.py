@@ -41,6 +41,8 @@ from spawners.engine import Engine, digest, engine_for
 from spawners.failure import RequestRefused, SessionFailed, ended, not_saved, not_submitted, silent, slurms_word
 from spawners.metrics import QUEUE_WAIT
 from spawners.progress import Moment, news
+from spawners.room import must_have_room
+from spawners.tidy import tidy_up
 from studiolo.errors import RequestError, SlurmError, SlurmUnavailable
 from studiolo.request import Request, check
 from studiolo.script import render
@@ -86,6 +88,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
     _end: asyncio.Task[None] | None = None
     _form_data: Mapping[str, Any] | None = None
     _keep_log = False
+    _tidying = False
     _submitted: float | None = None  # when, if by this hub process
 
     @property
@@ -134,6 +137,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         options = form.options(data)
         self._form_data = options
         self.checked(options)
+        must_have_room(self.engine.site)
         self._form_data = None
         return options
 
@@ -269,7 +273,15 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         except SQLAlchemyError as error:
             database.rollback()
             self.log.error("%s: the hub's database can not be written: %s", self._log_name, error)
+            if self.job is None:  # else stop() sees to it, once the job is over
+                self._see_tidied()
             raise not_saved(self.engine.site.support) from error
+
+    def _see_tidied(self) -> None:
+        """Have JupyterHub's cleaning up repeated until it has succeeded."""
+        if not self._tidying:
+            self._tidying = True
+            self.engine.keep(tidy_up(self))
 
     def hub_url(self) -> str:
         """The hub's API as compute nodes reach it."""
@@ -462,6 +474,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         if state is None or not state.is_over:
             return None
         self.last_end = {"job": state.job, "state": state.state, "node": state.node}
+        self._see_tidied()
         return state.exit_code or (0 if state.state == "COMPLETED" else 1)
 
     def _lay_aside(self) -> bool:
@@ -500,6 +513,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         watcher.hurry(job)
         if not now:
             await self._until_over(job)
+        self._see_tidied()
 
     async def _until_over(self, job: int) -> None:
         async def follow() -> None:

@@ -192,8 +192,10 @@ def serve(ports: str, begun_with: Mapping[str, str]) -> None:
     """Run JupyterHub's server with our way of listening. ``begun_with`` is the environment to begin again with."""
     # Imported late: the exchange above must fail within milliseconds where it fails.
     from spawners.lean import import_server
+    from spawners.tabs import let_tabs_in_together
 
     server_app, single_user = import_server()
+    let_tabs_in_together()
 
     class SessionServer(server_app):  # type: ignore[misc, valid-type]  # imported late
         """A server whose port is bound once, kept, and reported when it listens."""

@@ -122,6 +122,7 @@ Port = Annotated[int, BeforeValidator(_whole), Field(ge=1, le=65535)]
 Count = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=1_000_000)]
 Memory = Annotated[int, BeforeValidator(parse_memory)]
 Minutes = Annotated[int, BeforeValidator(parse_minutes)]
+IdleTime = Annotated[int, BeforeValidator(lambda value: 0 if value in (0, "never") else parse_minutes(value))]
 VariableName = Annotated[str, _pattern(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable")]
 
 
@@ -186,6 +187,12 @@ class Hub(_Section):
         3,
         description="Sessions that one person may have at once, waiting ones counted. With 1, sessions have no names.",
     )
+    idle_limit: IdleTime = Field(
+        120,
+        description="A session in which nothing has happened for so long is stopped; 'never' to let it run to its end. "
+        "A running cell or program is something, an open page is not.",
+    )
+    idle_warning: IdleTime = Field(10, description="How long before that its page warns.")
     start_limit: Minutes = Field(
         24 * 60, description="How long a session may wait in the queue before the hub gives it up."
     )
@@ -306,6 +313,7 @@ class Profile(_Section):
     )
     features: tuple[Name, ...] = Field((), description="Node features it needs.")
     environment: Name | None = Field(None, description="Its environment; left out: the first one of the file.")
+    idle_limit: IdleTime | None = Field(None, description="How long it may be idle; left out: hub.idle_limit.")
 
 
 class Site(_Section):
@@ -507,8 +515,19 @@ def _cross_faults(refs: _References) -> Iterator[Fault]:
     if refs.hub and bool(refs.hub.tls_certificate) != bool(refs.hub.tls_key):
         certificate = shown(refs.hub.tls_certificate)
         yield Fault("hub.tls_certificate", certificate, "set both tls_certificate and tls_key, or neither")
+    if refs.hub:
+        yield from _idle_faults(refs.hub, refs.profiles)
     if refs.authentication:
         yield from _authentication_faults(refs.authentication)
+
+
+def _idle_faults(hub: Hub, profiles: Mapping[str, Profile]) -> Iterator[Fault]:
+    limits = {"hub.idle_limit": hub.idle_limit}
+    limits |= {f"profiles.{name}.idle_limit": profile.idle_limit or 0 for name, profile in profiles.items()}
+    for where, limit in limits.items():
+        if limit and limit < hub.idle_warning:
+            words = minutes_words(hub.idle_warning)
+            yield Fault(where, minutes_words(limit), f"at least hub.idle_warning, {words}, or 'never'")
 
 
 def _authentication_faults(authentication: Authentication) -> Iterator[Fault]:

@@ -64,7 +64,13 @@ _EXAMPLES: dict[str, dict[str, dict[str, Any]]] = {
 }
 _TOP = (("title", "Studiolo", "What people see as the name of the service."),
         ("support", "", "Whom people turn to: an address or a sentence, shown with every failure."))  # fmt: skip
-_UNITS = {"time": minutes_words, "start_limit": minutes_words, "listen_limit": minutes_words}
+_UNITS = {
+    "time": minutes_words,
+    "start_limit": minutes_words,
+    "listen_limit": minutes_words,
+    "idle_limit": minutes_words,
+    "idle_warning": minutes_words,
+}
 
 
 def example() -> str:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import pwd
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
-import pytest
-from chaos import Chaos
+from chaos import Chaos, fill, small_disk
 from hubclient import Hub
 
 LEARN = {"profile": "learn"}
@@ -22,20 +20,11 @@ LEARN = {"profile": "learn"}
 def full(user: str) -> Iterator[None]:
     """A home in which not one byte is left; a skip where this host's root may not mount."""
     entry = pwd.getpwnam(user)
-    options = f"size=64k,mode=700,uid={entry.pw_uid},gid={entry.pw_gid}"
-    done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", options, "tmpfs", entry.pw_dir], capture_output=True, text=True
-    )
-    if done.returncode != 0:
-        pytest.skip(f"a full file system needs the right to mount: {done.stderr.strip()}")
-    try:
-        with pytest.raises(OSError, match="No space"), open(f"{entry.pw_dir}/data", "wb", buffering=0) as file:
-            os.fchown(file.fileno(), entry.pw_uid, entry.pw_gid)
-            while True:
-                file.write(b"x" * 4096)
+    with small_disk(Path(entry.pw_dir), 64 * 1024):
+        data = Path(entry.pw_dir) / "data"
+        fill(data)
+        os.chown(data, entry.pw_uid, entry.pw_gid)
         yield
-    finally:
-        subprocess.run(["umount", "--lazy", entry.pw_dir], check=True)
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import html
 import os
 import pwd
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 from hubclient import Hub, until
 
 from slurmbox import box as slurmbox
@@ -197,8 +199,8 @@ class Chaos:
         for partition in self.box.partitions:
             self.hub.slurm("scontrol", "update", f"PartitionName={partition.name}", "State=UP")
         for node, state in self.nodes().items():
-            if not set(state.rstrip("*").split("+")) <= NODE_STATES:
-                subprocess.run(["scontrol", "update", f"NodeName={node}", "State=RESUME"], env={"SLURM_CONF": str(self.hub.slurm_conf), "PATH": "/usr/bin:/bin"})  # fmt: skip
+            if state.startswith(("down", "drain")):
+                self.hub.slurm("scontrol", "update", f"NodeName={node}", "State=RESUME")
         self.await_slurm()
         self.await_hub()
 
@@ -240,6 +242,30 @@ class Chaos:
     def database(self) -> Path:
         """The hub's database."""
         return Path(self.box.state) / "hub" / "jupyterhub.sqlite"
+
+
+@contextmanager
+def small_disk(folder: Path, size: int) -> Iterator[None]:
+    """An empty file system of ``size`` bytes over a folder, with its owner; a skip where root may not mount."""
+    facts = folder.stat()
+    options = f"size={size},mode={facts.st_mode & 0o7777:o},uid={facts.st_uid},gid={facts.st_gid}"
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], capture_output=True, text=True)
+    if done.returncode != 0:
+        pytest.skip(f"a full file system needs the right to mount: {done.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def fill(file: Path) -> None:
+    """Write a file until there is not one byte left."""
+    with file.open("wb", buffering=0) as stream:
+        try:
+            while True:
+                stream.write(b"x" * 4096)
+        except OSError as error:
+            assert error.errno == errno.ENOSPC, error
 
 
 @contextmanager

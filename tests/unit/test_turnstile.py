@@ -209,5 +209,6 @@ def test_never_are_more_inside_than_the_door_is_wide_and_nobody_is_lost(
         await settled()
         assert crowd.inside == later[:width]
         await crowd.everybody_leaves()
+        assert not crowd.door._places  # a hub lives for months
 
     virtually(story())

@@ -15,8 +15,8 @@ from results import Row, row, said
 from simulation import Simulation
 
 SESSIONS = 1000
-SETTLING = 60.0  # after the hub has found all of them alive
-SECONDS = 120.0
+SETTLING = 30.0  # after the hub has found all of them alive
+SECONDS = 300.0  # as long as the longest interval that either hub does anything in
 
 
 def rows(ground: Ground, runs: int) -> list[Row]:

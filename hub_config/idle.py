@@ -46,9 +46,9 @@ def limits(site: Site) -> list[int]:
 
 
 def report_seconds(site: Site) -> int:
-    """How often each session reports. A thousand of them cost the hub three requests a second where this is 300."""
+    """How often each session reports. A thousand of them cost the hub three requests a second where this is 300, most of what it does then."""
     shortest = limits(site)
-    return max(15, min(300, shortest[0] * 60 // 10)) if shortest else 300
+    return max(15, min(600, shortest[0] * 60 // 10)) if shortest else 600
 
 
 def margin_seconds(site: Site) -> float:

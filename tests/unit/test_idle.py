@@ -54,7 +54,7 @@ def test_strange_options_have_the_first_profiles_limit(site_with: Callable[..., 
 
 @pytest.mark.parametrize(
     ("hub", "seconds"),
-    [("", 300), ("idle_limit = 'never'", 300), ("idle_limit = 10", 60), ("idle_limit = 1\nidle_warning = 1", 15)],
+    [("", 600), ("idle_limit = 'never'", 600), ("idle_limit = 10", 60), ("idle_limit = 1\nidle_warning = 1", 15)],
 )
 def test_sessions_report_ten_times_within_the_shortest_limit_and_not_too_often(
     site_with: Callable[..., Site], hub: str, seconds: int

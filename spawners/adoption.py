@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
@@ -29,11 +29,12 @@ TOO_MANY = 429  # where an operator has set a limit: there is room in a moment
 
 @dataclass(frozen=True)
 class CutOff:
-    """A start that was cut off: whose it is, and what the spawner had saved of it."""
+    """A start that was cut off: whose it is, what the spawner had saved of it, and what was asked for."""
 
     person: str
     server_name: str
     state: Mapping[str, Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def digest(self) -> str:
@@ -74,10 +75,11 @@ class CutOffStarts:
         return any(start.digest == digest for start in self._left.values())
 
 
-async def begin_again(api_url: str, token: str, start: CutOff) -> bool:
+async def begin_again(api_url: str, token: str, start: CutOff, wanted: Callable[[], bool] = lambda: True) -> bool:
     """Ask the hub at ``api_url`` to start this server, until it answers: it may just be beginning itself.
 
-    Whether it took the start up; a refusal is logged in the hub's words.
+    Whether it took the start up; a refusal is logged in the hub's words. Ends as soon as it is not ``wanted`` any more:
+    its owner has started or stopped the server meanwhile.
     """
     server = f"servers/{quote(start.server_name, safe='')}" if start.server_name else "server"
     url = f"{api_url}/users/{quote(start.person, safe='')}/{server}"
@@ -85,6 +87,8 @@ async def begin_again(api_url: str, token: str, start: CutOff) -> bool:
     loop = asyncio.get_running_loop()
     deadline, pause = loop.time() + PATIENCE_SECONDS, PAUSE_SECONDS
     while loop.time() < deadline:
+        if not wanted():
+            return False
         try:
             answer = await fetch(
                 url, method="POST", headers={"Authorization": f"token {token}"}, raise_for_status=False

@@ -15,7 +15,7 @@ from spawners import sessionlog
 from spawners.adoption import CutOffStarts
 from spawners.orphans import OrphanSweeper
 from spawners.turnstile import Turnstile
-from studiolo.errors import SlurmUnavailable
+from studiolo.errors import SlurmError
 from studiolo.site import Site, load
 from studiolo.slurm.client import connect
 from studiolo.slurm.snapshot import FactsCache
@@ -95,8 +95,8 @@ class Engine:
         """Cancel a job. Where Slurm does not answer now, it becomes an orphan, which is cancelled once Slurm does."""
         try:
             await self.slurm[cluster].cancel(person, [job])
-        except SlurmUnavailable as error:
-            log.warning("%s; job %d will be cancelled as soon as Slurm answers", error, job)
+        except SlurmError as error:
+            log.warning("%s; job %d will be cancelled as soon as that is possible", error, job)
             self.look_for_orphans(cluster)
 
     def look_for_orphans(self, cluster: str) -> None:

@@ -83,6 +83,8 @@ class BootstrapHandler(_SessionHandler):
                 raise web.HTTPError(400, str(error)) from error
             except NotPlaced as error:
                 raise web.HTTPError(503, str(error)) from error
+        if self.request.connection.stream.closed():
+            return  # the node has given up waiting and asks again: nothing is used up
         if engine.redeem(secret) is not spawner:  # meanwhile stopped, or somebody was faster
             raise web.HTTPError(403, NOT_AWAITED)
         self.set_header("Cache-Control", "no-store")
@@ -102,8 +104,9 @@ class ListeningHandler(_SessionHandler):
         port = self.body("port")["port"]
         if type(port) is not int or not MIN_PORT <= port <= 65535:
             raise web.HTTPError(400, f"port must be a whole number from {MIN_PORT} to 65535")
-        if not self._recorded(port):
-            spawner = self._own_spawner()
+        spawner = self._own_spawner()
+        # The token of an earlier hub process belongs to no spawner here; its server is one that is written down.
+        if not (spawner.served_port == port if spawner else self._recorded(port)):
             if spawner is None or not spawner.cluster:
                 raise web.HTTPError(404, "no start of yours waits for a port")
             if port not in spawner.ports:
@@ -162,6 +165,9 @@ class GatedServerHandler(NamedSessions, UserServerAPIHandler):  # type: ignore[m
         JupyterHub gives an interrupted start one second. In a busy hub some take longer, and their servers would stay
         in its books, their jobs in the queue.
         """
+        engine = engine_for(self.settings[SITE_SETTING])
+        if cut_off := engine.cut_off.take(user_name, server_name):
+            engine.look_for_orphans(str(cut_off.state["cluster"]))  # it was to go on in a moment: not any more
         user = self.find_user(user_name)
         spawner = user.spawners[server_name] if user is not None and server_name in user.spawners else None
         if spawner is not None and spawner.pending == "spawn" and spawner._spawn_future is not None:

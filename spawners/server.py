@@ -47,12 +47,12 @@ from studiolo.errors import RequestError, SlurmError, SlurmUnavailable
 from studiolo.request import Request, check
 from studiolo.script import render
 from studiolo.session_job import session_job, session_log
-from studiolo.slurm.states import JobState, Words, ended_words
+from studiolo.slurm.states import JobState, Tagged, Words, ended_words
 
 __all__ = ["NotPlaced", "StudioloSpawner"]
 
 STOP_SECONDS = 60
-PLACE_SECONDS = 20  # less than the node waits for an answer
+PLACE_SECONDS = 10  # at most twice in a row: less than the node waits for an answer
 FIRST_ANSWER_SECONDS = 5  # JupyterHub gives all sessions together 10 s when it starts
 SUBMISSION_SECONDS = 30  # the launcher's own limit is shorter: beyond it, nobody is submitting any more
 SEARCH_PAUSE_SECONDS = 2
@@ -110,7 +110,12 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
     def take_options(self, options: Mapping[str, object] | None) -> None:
         """Pass options through the gate; they set :attr:`request` and nothing else. Raises :class:`RequestRefused`."""
         self.request = None
-        self.request = self.checked(options)
+        try:
+            self.request = self.checked(options)
+        except RequestRefused:
+            # The site has changed while the hub was away: what waits to go on is not granted any more.
+            self._give_up(self.engine.cut_off.take(self.user.name, self.name))
+            raise
 
     def checked(self, options: Mapping[str, object] | None) -> Request:
         """Return the request that options describe. Raises :class:`RequestRefused` (400)."""
@@ -162,6 +167,9 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         listening = self._listening = asyncio.get_running_loop().create_future()
         recorded = self._recorded = asyncio.get_running_loop().create_future()
         cut_off = self.engine.cut_off.take(self.user.name, self.name)
+        if cut_off is not None and dict(cut_off.options) != dict(self.user_options):
+            self._give_up(cut_off)
+            cut_off = None  # its owner was faster than the hub, and wants something else now
         try:
             work = self._submit(self.request) if cut_off is None else self._take_up(self.request, cut_off)
             self._submission = asyncio.ensure_future(work)
@@ -236,7 +244,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         while True:
             try:
                 found = await self.engine.slurm[self.cluster].tagged()
-                if jobs := [tagged.job for tagged in found if tagged.name == self.session_id]:
+                if jobs := [tagged.job for tagged in found if self._is_mine(tagged)]:
                     return jobs[0]
                 if loop.time() > deadline:
                     return None
@@ -252,6 +260,15 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
             except SlurmError as error:
                 self.log.warning("%s: %s", self._log_name, error)
             await asyncio.sleep(SEARCH_PAUSE_SECONDS)
+
+    def _is_mine(self, tagged: Tagged) -> bool:
+        """Whether this is the session's own job. Anybody can write its comment into a job, but only into their own."""
+        return (tagged.kind, tagged.person, tagged.name) == ("session", self.user.name, self.session_id)
+
+    def _give_up(self, cut_off: CutOff | None) -> None:
+        """Leave a start that was cut off to the sweeper of orphans."""
+        if cut_off is not None:
+            self.engine.look_for_orphans(str(cut_off.state["cluster"]))
 
     def _expect(self) -> None:
         self.ip = self.engine.site.clusters[self.cluster].listen
@@ -337,14 +354,18 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         return range(first, last + 1)
 
     async def listening(self, port: int) -> bool:
-        """Take the port that this session's own server reports; once. ``False`` where none is awaited.
+        """Take the port that this session's own server reports; no second one. ``False`` where none is awaited.
 
-        Returns when it is in the database: a server that has heard this need not ask again, whatever the hub's fate.
+        Returns when it is in the database: a server that has heard this need not ask again, whatever the hub's fate. One
+        that gave up waiting for the answer, since Slurm is slow to name the node, says the same once more.
         """
         listening, recorded = self._listening, self._recorded
-        if listening is None or recorded is None or listening.done() or not self.secret_digest:
+        if listening is None or recorded is None or not self.secret_digest:
             return False
-        listening.set_result(port)
+        if not listening.done():
+            listening.set_result(port)
+        elif listening.cancelled() or listening.result() != port:
+            return False
         await asyncio.wait([recorded])
         return not recorded.cancelled()
 
@@ -481,7 +502,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         """Have a start that the last hub process left behind go on, once JupyterHub has tidied up after it."""
         if not self.session_id or self.served_port:
             return False
-        start = CutOff(self.user.name, self.name, self.get_state())
+        start = CutOff(self.user.name, self.name, self.get_state(), dict(self.user_options))
         if not self.engine.cut_off.lay_aside(start):
             return False
         self.log.warning("%s was being started when the hub ended; it goes on in a moment", self._log_name)
@@ -494,7 +515,9 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
             note="Going on with a start after the hub's own", expires_in=BEGIN_AGAIN_SECONDS, scopes=[scope]
         )
         try:
-            taken_up = await begin_again(self.hub.api_url, token, start)
+            taken_up = await begin_again(
+                self.hub.api_url, token, start, lambda: self.engine.cut_off.holds(start.person, start.server_name)
+            )
         finally:
             self._revoke(orm.APIToken.find(self._database, token))
         if not taken_up and self.engine.cut_off.take(start.person, start.server_name):

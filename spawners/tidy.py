@@ -29,6 +29,8 @@ async def tidy_up(spawner: StudioloSpawner) -> None:
         database = object_session(spawner.user.orm_user)
         if database is None or spawner.user.spawners.get(spawner.name) is not spawner or not _untidy(spawner):
             return
+        if spawner._spawn_future is not None and not spawner._spawn_future.done():
+            continue  # JupyterHub still waits for its first answer, and will clean up itself
         spawner.log.warning("%s: the hub could not write down its end; trying again", spawner._log_name)
         try:
             database.rollback()

@@ -232,3 +232,7 @@ def test_the_token_is_never_logged(hub: Hub, statuses: tuple[int, ...], caplog: 
         begun_again(hub, *statuses)
     assert hub.asked
     assert TOKEN not in caplog.text
+
+
+def test_a_start_that_nobody_wants_any_more_is_not_asked_for(virtually: Virtually) -> None:
+    assert not virtually(begin_again("http://127.0.0.1:1/hub/api", TOKEN, cut_off(), lambda: False))

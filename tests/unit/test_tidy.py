@@ -32,7 +32,7 @@ def database(monkeypatch: pytest.MonkeyPatch) -> Database:
 def spawner_of(failures: int, *, stop_pending: bool, server: object) -> Any:
     """A spawner whose user's ``stop`` fails so many times, then tidies up as JupyterHub's does."""
     spawner = SimpleNamespace(name="", _log_name="ada", log=logging.getLogger("test"), stops=0)
-    spawner._stop_pending, spawner.server = stop_pending, server
+    spawner._stop_pending, spawner.server, spawner._spawn_future = stop_pending, server, None
 
     async def stop(name: str) -> None:
         spawner.stops += 1
@@ -66,3 +66,23 @@ def test_a_newer_session_of_that_name_is_left_alone(virtually: Callable[[Any], A
     spawner.user.spawners[""] = object()
     virtually(tidy.tidy_up(spawner))
     assert spawner.stops == database.rollbacks == 0
+
+
+def test_a_start_that_jupyterhub_still_waits_for_is_left_to_it(
+    virtually: Callable[[Any], Any], database: Database
+) -> None:
+    spawner = spawner_of(0, stop_pending=False, server=object())
+
+    class Waited:
+        """A start that is under way for the first three looks."""
+
+        looks = 0
+
+        def done(self) -> bool:
+            self.looks += 1
+            assert spawner.stops == 0
+            return self.looks > 3
+
+    spawner._spawn_future = Waited()
+    virtually(tidy.tidy_up(spawner))
+    assert (spawner._spawn_future.looks, spawner.stops) == (4, 1)

@@ -291,7 +291,7 @@ def test_where_nobody_is_ever_too_idle_there_is_no_service(c: Config, site_with:
     settings.idle_sessions(c, site, "/etc/studiolo/site.toml")
     assert [service["name"] for service in c.JupyterHub.services] == ["operator"]
     assert [role["name"] for role in c.JupyterHub.load_roles] == ["operator"]
-    assert c.StudioloSpawner.environment["JUPYTERHUB_ACTIVITY_INTERVAL"] == "300"
+    assert c.StudioloSpawner.environment["JUPYTERHUB_ACTIVITY_INTERVAL"] == "600"
 
 
 def test_every_scope_of_the_operator_is_one_of_jupyterhubs() -> None:

@@ -46,7 +46,7 @@ def limits(site: Site) -> list[int]:
 
 
 def report_seconds(site: Site) -> int:
-    """How often each session reports: most of what a thousand of them cost the hub."""
+    """How often each session reports. A thousand of them are most of what the hub does: two requests a second at 600."""
     shortest = limits(site)
     return max(15, min(600, shortest[0] * 60 // 10)) if shortest else 600
 

@@ -527,6 +527,8 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         """Cancel the job, pending or running, and wait until Slurm says it is over (not where ``now``)."""
         if self._submission is not None and not self._submission.done():
             await asyncio.wait([self._submission])
+            if not self._submission.cancelled():
+                self._submission.exception()  # whoever would have told it is gone: else asyncio complains of that
         job = self.job
         if job is None:
             return

@@ -43,14 +43,3 @@ def test_a_start_under_way_goes_on_without_it(hub: Hub, chaos: Chaos, ada: str) 
     )
     hub.stop(ada)
     chaos.no_trace(ada, job)
-
-
-def test_a_stop_while_it_is_away_ends_the_job_all_the_same(hub: Hub, chaos: Chaos, ada: str) -> None:
-    """Nobody reaches the hub through it, but the hub itself ends sessions: idle ones, those of people removed."""
-    hub.start(ada, LEARN)
-    hub.ready(ada)
-    job = hub.job(ada)
-    with chaos.stopped("proxy"):
-        hub.slurm("scancel", str(job))
-        until("the end of the job", lambda: hub.jobs(ada) == [])
-    chaos.no_trace(ada, job)

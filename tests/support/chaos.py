@@ -128,7 +128,8 @@ class Chaos:
     def logged(self, program: str) -> LogMark:
         """What a daemon says from now on."""
         path = self.boss.log(program)
-        return LogMark(path, path.stat().st_size)
+        facts = path.stat()
+        return LogMark(path, facts.st_ino, facts.st_size)
 
     # --- Slurm -------------------------------------------------------------------------------------------------------
 
@@ -290,14 +291,21 @@ def read(client: httpx.Client, path: str) -> str:
 
 @dataclass(frozen=True)
 class LogMark:
-    """A place in a daemon's log."""
+    """A place in a daemon's log, which may be rotated meanwhile."""
 
     path: Path
+    inode: int
     size: int
 
     def text(self) -> str:
         """What was written behind it."""
-        with self.path.open(errors="replace") as stream:
+        if self.path.stat().st_ino == self.inode:
+            return self._behind(self.path)
+        rotated = self.path.with_name(f"{self.path.name}.1")
+        return self._behind(rotated) + self.path.read_text(errors="replace")
+
+    def _behind(self, path: Path) -> str:
+        with path.open(errors="replace") as stream:
             stream.seek(self.size)
             return stream.read()
 

@@ -59,35 +59,41 @@ def people(ground: Ground) -> list[str]:
 
 
 def rows(ground: Ground, runs: int) -> list[Row]:
-    """Measure ``runs`` classes of each side in turn; our hub does not run during stock's and the other way round."""
-    found: dict[str, list[tuple[float, dict[str, float]]]] = {"ours": [], "stock": []}
+    """Measure ``runs`` classes of each side in turn; no other hub runs meanwhile.
 
-    def ours() -> None:
-        found["ours"].append(asyncio.run(one_class(ground, ground.hub(), OURS)))
+    Stock talks plain http to its sessions. Ours is measured as it ships, with TLS, and, in rows of their own, like stock.
+    """
+    found: dict[str, list[tuple[float, dict[str, float]]]] = {"ours": [], "plain": [], "stock": []}
+    for number in range(runs):
+        sides = list(found)
+        for side in sides[number % len(sides) :] + sides[: number % len(sides)]:
+            found[side].append(one_side(ground, side))
+            print(said(side, {"seconds": found[side][-1][0], **found[side][-1][1]}), flush=True)
+    walls = {side: [wall for wall, _ in measured] for side, measured in found.items()}
+    return [
+        row(f"class-start-{CLASS}", "s", walls["ours"], walls["stock"]),
+        row(f"class-start-{CLASS}-plain", "s", walls["plain"], walls["stock"]),
+        *(
+            row(name, "s", *([cpu[kind] for _, cpu in found[side]] for side in (ours, "stock")))
+            for ours, title in (("ours", "class-cpu"), ("plain", "class-cpu-plain"))
+            for kind, name in ((kind, f"{title}-{kind}") for kind in found["ours"][0][1])
+        ),
+    ]
 
-    def theirs() -> None:
-        with ExitStack() as stack:
+
+def one_side(ground: Ground, side: str) -> tuple[float, dict[str, float]]:
+    """One class on one side's hub: our hub with TLS (``ours``), without (``plain``), or ``stock``'s."""
+    with ExitStack() as stack:
+        if side == "stock":
             stack.enter_context(ground.hub_stopped())
             hub = stack.enter_context(stock.running(ground, stock_settings(ground)))
             stock.add_people(hub, people(ground))
-            found["stock"].append(asyncio.run(one_class(ground, hub, {})))
-
-    with ground.offering(entries(ground)):
-        for number in range(runs):
-            turn: list[Callable[[], None]] = [ours, theirs]
-            for act in turn[:: 1 if number % 2 == 0 else -1]:
-                act()
-                ground.await_quiet()
-            for side, measured in found.items():
-                print(said(side, {"seconds": measured[-1][0], **measured[-1][1]}), flush=True)
-    walls = ([wall for wall, _ in found[side]] for side in ("ours", "stock"))
-    return [
-        row(f"class-start-{CLASS}", "s", *walls),
-        *(
-            row(f"class-cpu-{kind}", "s", *([cpu[kind] for _, cpu in found[side]] for side in ("ours", "stock")))
-            for kind in found["ours"][0][1]
-        ),
-    ]
+            measured = asyncio.run(one_class(ground, hub, {}))
+        else:
+            stack.enter_context(ground.offering(entries(ground), plain=side == "plain"))
+            measured = asyncio.run(one_class(ground, ground.hub(), OURS))
+        ground.await_quiet()
+    return measured
 
 
 async def one_class(ground: Ground, hub: Hub, options: Mapping[str, Any]) -> tuple[float, dict[str, float]]:

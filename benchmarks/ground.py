@@ -21,7 +21,7 @@ from slurmbox.files import ensure_folder, write_atomic
 from slurmbox.instance import Instance
 
 FEATHERWEIGHT = Path(__file__).with_name("featherweight.py")
-HUB_PROGRAM = "hub"
+HUB_PROGRAM, PROXY_PROGRAM = "hub", "proxy"
 PATIENCE = 120.0
 _Found = TypeVar("_Found")
 
@@ -94,8 +94,11 @@ class Ground:
         self.hub().await_answer()
 
     def restart_hub(self) -> None:
-        """Have our hub read its site file again."""
-        box.supervisor(self.box).stop(HUB_PROGRAM)
+        """Have our hub and its proxy read their site file again."""
+        boss = box.supervisor(self.box)
+        for name in (HUB_PROGRAM, PROXY_PROGRAM):
+            boss.stop(name)
+        boss.start(PROXY_PROGRAM)
         self.start_hub()
 
     # -- Slurm ------------------------------------------------------------------------------------
@@ -147,12 +150,15 @@ class Ground:
         return target
 
     @contextmanager
-    def offering(self, entries: str) -> Iterator[None]:
-        """Our hub, restarted, with ``entries`` added to its site file."""
+    def offering(self, entries: str, *, plain: bool = False) -> Iterator[None]:
+        """Our hub, restarted, with ``entries`` added to its site file; ``plain``: without TLS between hub and sessions."""
         site = self.box.state / "site.toml"
         before = site.read_text(encoding="utf-8")
         gid = accounts.ids(self.box.hub_user)[1]
-        write_atomic(site, before + entries, mode=0o640, gid=gid)
+        text = before + entries
+        if plain:
+            text = text.replace("internal_tls = true", "internal_tls = false", 1)
+        write_atomic(site, text, mode=0o640, gid=gid)
         try:
             self.restart_hub()
             yield

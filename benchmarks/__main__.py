@@ -14,10 +14,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from ground import Ground
+from ground import BenchError, Ground
+from hubs import HubFailed
 from results import Row, table, write
 
-from deploy.signals import polite
+from deploy.signals import exit_status_of, polite
 
 RESULTS = Path(__file__).parent / "results.json"
 # Row family -> (module, runs unless told otherwise). A module is imported when its turn comes.
@@ -54,4 +55,6 @@ def main() -> int:
 
 if __name__ == "__main__":
     with polite():
-        sys.exit(main())
+        sys.exit(
+            exit_status_of(main, also=(BenchError, HubFailed), interrupted="Interrupted; what was changed is put back.")
+        )

@@ -133,7 +133,7 @@ def sudo_rule(ground: Ground) -> Iterator[None]:
     rules = (
         f"Defaults:{box.hub_user} !requiretty\n{box.hub_user} ALL=(%{box.people_group}) NOPASSWD:SETENV: {commands}\n"
     )
-    tag = f"bench-{box.tag}"
+    tag = sudoers.of_benchmarks(box.tag)
     sudoers.install(rules, tag, box.state)
     try:
         yield

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from deploy import folders, phase1, python_env
-from deploy.errors import DeployError, Refused
+from deploy.errors import DeployError, Interrupted, Refused
 from deploy.python_env import PACKAGES, clean_environment
 from deploy.runner import Log
 from deploy.settings import CHECKOUT, DEFAULT_PREFIX, DEFAULT_STATE, Settings
@@ -19,6 +19,7 @@ QUICK_TESTS = ("unit", "golden", "recorded", "docs")
 DEVELOPER_EXTRAS = ("hub", "lab", "slurmbox")
 DEVELOPER_GROUPS = ("test", "lint", "docs")
 BENCH_CLASS = 60  # people who start at once
+PUTTING_BACK_S = 120
 
 
 def test(settings: Settings, keep: bool, pytest_arguments: Sequence[str]) -> int:
@@ -39,9 +40,24 @@ def bench(settings: Settings, keep: bool, arguments: Sequence[str]) -> int:
     def act() -> int:
         status = phase1.up(platform)
         command: list[str | Path] = [platform.python, "-B", "benchmarks", *arguments]
-        return status or show(command, STUDIOLO_STATE=str(platform.state))
+        return status or measure(command, platform)
 
     return on_own_instance(platform, keep, act)
+
+
+def measure(command: Sequence[str | Path], platform: Settings) -> int:
+    """Run the benchmarks, and when interrupted wait until they have put back what they changed."""
+    environment = {**clean_environment(os.environ), "STUDIOLO_STATE": str(platform.state)}
+    process = subprocess.Popen([str(word) for word in command], cwd=CHECKOUT, env=environment)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:  # a terminal's ^C has reached them too
+        process.wait(PUTTING_BACK_S)
+        raise
+    except Interrupted:
+        process.terminate()
+        process.wait(PUTTING_BACK_S)
+        raise
 
 
 def on_own_instance(settings: Settings, keep: bool, act: Callable[[], int]) -> int:
@@ -108,6 +124,7 @@ def lint() -> int:
         [bin_ / "ruff", "check", "."],
         [bin_ / "ruff", "format", "--check", "."],
         [bin_ / "mypy", "--strict", *packages],
+        [bin_ / "mypy", "--strict", "benchmarks"],
         [bin_ / "lint-imports"],
     ]
     return max(show(command) for command in commands)

@@ -71,7 +71,8 @@ def clean(settings: Settings, steps: Steps) -> None:
     instance = load(settings.state)
     with steps.step("Removing instance and accounts"):
         stop_services(instance, steps)
-        sudoers.remove(instance.tag, settings.state)
+        for tag in (instance.tag, sudoers.of_benchmarks(instance.tag)):
+            sudoers.remove(tag, settings.state)
         box.clean(instance, steps.part)
 
 

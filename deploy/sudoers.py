@@ -19,6 +19,11 @@ def file_for(tag: str, folder: Path = FOLDER) -> Path:
     return folder / (f"studiolo-{tag}" if tag else "studiolo")
 
 
+def of_benchmarks(tag: str) -> str:
+    """The tag of a second file, which the benchmarks' stock hub has for its time."""
+    return f"{tag}-bench" if tag else "bench"
+
+
 def mark(state: Path) -> str:
     """The line by which an instance knows its own file again."""
     return f"# Made by `make up` for {state}; `make clean` removes it.\n"

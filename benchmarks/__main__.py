@@ -41,6 +41,7 @@ def main() -> int:
         parser.error(f"no rows are called {', '.join(sorted(unknown))}; there are {', '.join(FAMILIES)}")
     ground = Ground.of(Path(os.environ["STUDIOLO_STATE"]))
     rows: list[Row] = []
+    ground.clear()
     for family in options.families or FAMILIES:
         module, runs = FAMILIES[family]
         measure: Callable[[Ground, int], list[Row]] = importlib.import_module(module).rows

@@ -127,6 +127,12 @@ class Ground:
         """Numbers of jobs that are not over; ``options`` are squeue's."""
         return [int(number) for number in self.slurm("squeue", "--noheader", "--format=%A", *options).split()]
 
+    def clear(self) -> None:
+        """Cancel all jobs: whoever was interrupted may have left some."""
+        if jobs := self.jobs():
+            self.slurm("scancel", *map(str, jobs))
+        self.await_quiet()
+
     def await_quiet(self) -> None:
         """Wait until no job is left, however it was ended: the next run finds an idle cluster."""
         until("the end of all jobs", lambda: not self.jobs(), pause=0.2)

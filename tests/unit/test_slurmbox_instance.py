@@ -180,3 +180,17 @@ def test_the_demo_people_are_who_they_are_said_to_be() -> None:
         assert "playground" in person.accounts
         assert ("fast-lane" in person.accounts) == (person.role in {"company", "researcher"})
         assert ("large-scale" in person.accounts) == (person.role in {"researcher", "trainer"})
+
+
+def test_a_class_may_be_larger_and_is_remembered() -> None:
+    instance = instances.choose(OTHER, PREFIX, nothing, anything, 60)
+    learners = [person.name for person in instance.people if person.role == "learner"]
+    assert learners[-1] == f"learner60-{instance.tag}"
+    assert set(learners) <= set(instance.accounts)
+    assert instances.from_json(json.loads(json.dumps(instances.to_json(instance)))).people == instance.people
+
+
+def test_an_instance_of_before_has_the_usual_class() -> None:
+    data = instances.to_json(chosen())
+    del data["class_size"]
+    assert instances.from_json(data).people == demo_people()

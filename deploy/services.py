@@ -12,6 +12,7 @@ from deploy import node, python_env, stamps
 from deploy.errors import CommandFailed
 from deploy.hub_api import Hub, HubError
 from deploy.settings import Settings
+from hub_config import certificates
 from hub_config.proxy import command as proxy_command
 from slurmbox import programs as cluster_programs
 from slurmbox.files import ensure_folder, last_lines
@@ -82,7 +83,7 @@ def up(instance: Instance, settings: Settings, boss: Supervisor, node_path: Path
     boss.reload()  # stops those whose program has changed
     site = load(settings.site_file)
     secret_files = sorted(settings.secrets.iterdir())
-    own = [settings.site_file, *secret_files, *sorted(Path(site.certificates).glob("*/*.crt"))]
+    own = [settings.site_file, *secret_files, *(certificates.files(site) if site.hub.internal_tls else [])]
     line = proxy_command(site, str(node_path), proxy_path(settings))
     given = [Path(word) for word in line if word.startswith(site.certificates)]
     proxy_now = stamps.digest([stamps.read(settings.prefix, node.STAMP), *line], [*secret_files, *given])

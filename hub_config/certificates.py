@@ -31,7 +31,7 @@ from spawners.certificates import general_name
 from studiolo.errors import Fault, SiteError
 from studiolo.site import Site, load
 
-__all__ = ["Pair", "alternative_name", "ensure", "leaves", "main", "outdated", "proxy_trust"]
+__all__ = ["Pair", "alternative_name", "ensure", "files", "leaves", "main", "outdated", "proxy_trust"]
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +110,14 @@ def alternative_name(host: str) -> str:
 def proxy_trust(site: Site, component: str) -> str:
     """The file that says whose certificates the proxy takes: at its API, and of hub and sessions."""
     return f"{site.certificates}/studiolo-{component}-trust.pem"
+
+
+def files(site: Site) -> list[Path]:
+    """The certificates that :func:`ensure` makes: hub and proxy start anew where one has changed.
+
+    Those of services are not among them: the hub makes them itself, anew at each start.
+    """
+    return [Path(site.certificates) / name / f"{name}.crt" for name in (*AUTHORITIES, *LEAVES)]
 
 
 def _found(folder: str) -> Iterator[tuple[str, Pair]]:

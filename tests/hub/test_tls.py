@@ -22,6 +22,7 @@ import pytest
 from cryptography import x509
 from hubclient import Hub, until
 
+from hub_config import certificates
 from spawners.certificates import authority_in, public_key, session_names
 from spawners.identity import Identity, certificate_request, keep
 from studiolo.site import Site, load
@@ -332,11 +333,12 @@ def test_the_keys_of_hub_and_proxy_are_the_hubs_accounts_alone(site: Site, box: 
 
 
 def test_make_up_again_makes_no_new_certificates_and_restarts_nothing(platform: Any, hub: Hub, site: Site) -> None:
-    before = {path: path.read_bytes() for path in Path(site.certificates).rglob("*.crt")}
+    before = {path: path.read_bytes() for path in certificates.files(site)}
+    assert len(before) == 8
     done = platform.up()
     assert done.returncode == 0, done.stdout + done.stderr
     assert "running already" in done.stdout
-    assert {path: path.read_bytes() for path in Path(site.certificates).rglob("*.crt")} == before
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_the_hubs_address_in_a_session_is_verified(hub: Hub, running: str, session: tuple[int, Files]) -> None:

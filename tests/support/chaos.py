@@ -260,13 +260,20 @@ def small_disk(folder: Path, size: int) -> Iterator[None]:
 
 
 def fill(file: Path) -> None:
-    """Write a file until there is not one byte left."""
-    with file.open("wb", buffering=0) as stream:
+    """Write a file until there is not one byte left, nor comes back: others may be about to remove a file of theirs."""
+    until("a disk that stays full", lambda: _grow(file) == 0)
+
+
+def _grow(file: Path) -> int:
+    """Make a file as long as it can be; returns by how much it grew."""
+    with file.open("ab", buffering=0) as stream:
+        before = stream.tell()
         try:
             while True:
                 stream.write(b"x" * 4096)
         except OSError as error:
             assert error.errno == errno.ENOSPC, error
+        return stream.tell() - before
 
 
 @contextmanager

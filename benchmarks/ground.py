@@ -19,6 +19,7 @@ from slurmbox import accounts, box, programs
 from slurmbox import instance as instances
 from slurmbox.files import ensure_folder, write_atomic
 from slurmbox.instance import Instance
+from spawners.identity import certificate_request
 
 FEATHERWEIGHT = Path(__file__).with_name("featherweight.py")
 HUB_PROGRAM, PROXY_PROGRAM = "hub", "proxy"
@@ -150,7 +151,10 @@ class Ground:
 
     def featherweight(self) -> Path:
         """The featherweight server as a program that everybody can run."""
-        text = FEATHERWEIGHT.read_text(encoding="utf-8").replace("@VERSION@", hub_version)
+        key, request = certificate_request()
+        text = FEATHERWEIGHT.read_text(encoding="utf-8")
+        for name, value in (("VERSION", hub_version), ("KEY", key), ("REQUEST", request)):
+            text = text.replace(f"@{name}@", value)
         target = self.folder / "featherweight"
         write_atomic(target, f"#!{self.python} -I\n{text}", mode=0o755)
         return target

@@ -11,7 +11,7 @@ from hub_config import idle
 from hub_config.addresses import hub_url, internal_scheme, url
 from hub_config.database import address, connection_arguments, give_back_connections
 from hub_config.secret_files import secret
-from hub_config.speed import keep_contexts, write_ahead
+from hub_config.speed import hash_once, keep_contexts, trust_files, write_ahead
 from spawners import handlers
 from spawners.engine import SITE_SETTING
 from spawners.named import kept_names
@@ -116,11 +116,13 @@ def imported(dotted: str) -> type:
 
 def database(c: Any, site: Site) -> None:
     """Where the hub remembers. Neither sessions nor proxy end with a hub process."""
+    hash_once()
     # With the password: JupyterHub's schema check starts from the bare address. It hides it in what it logs.
     c.JupyterHub.db_url = address(site).render_as_string(hide_password=False)
     c.JupyterHub.db_kwargs = connection_arguments(site)
     if site.hub.database == "sqlite":
         write_ahead()
+        trust_files()
     else:
         give_back_connections()
     c.JupyterHub.cleanup_servers = False

@@ -23,7 +23,7 @@ import asyncio
 import pwd
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import batchspawner
@@ -89,6 +89,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
     _form_data: Mapping[str, Any] | None = None
     _keep_log = False
     _tidying = False
+    _ticket = ""  # at the door to the scheduler
     _submitted: float | None = None  # when, if by this hub process
 
     @property
@@ -156,6 +157,28 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
 
     # --- Start -------------------------------------------------------------------------------------------------------
 
+    @default("server_token_scopes")
+    def _default_token_scopes(self) -> Callable[..., object]:
+        return StudioloSpawner.take_turn
+
+    def take_turn(self) -> Awaitable[list[str]]:
+        """Wait at the door to the scheduler, before JupyterHub writes a start down some ten times.
+
+        It asks here which scopes a server's token shall have: its own choice, says the empty list. With sixty starts at
+        once the last one's paperwork would otherwise be done before the first one's job is submitted, on one processor
+        while the others have nothing to do.
+        """
+        self._commit()  # whatever waits with uncommitted changes has them rolled back by the next request
+        start = asyncio.current_task()
+        assert start is not None
+        ticket = self._ticket = secrets.token_hex(8)
+        start.add_done_callback(lambda _: self.engine.door.leave(ticket))  # whatever becomes of it before it submits
+        return self._own_turn(ticket)
+
+    async def _own_turn(self, ticket: str) -> list[str]:
+        await self.engine.door.enter(ticket)
+        return []
+
     async def start(self) -> str:
         """Submit the job, or take up one that was cut off, and wait until its server listens; return the address."""
         if self.request is None:
@@ -213,12 +236,14 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         self._expect()
         script = render(request, site, session_job(site, request, self.session_id, self.log_id))
         environment = {"STUDIOLO_HUB": self.hub_url(), "STUDIOLO_BOOTSTRAP": secret, **self.visitor()}
-        async with self.engine.door.passing(self.session_id):
-            try:
-                job = await self.engine.slurm[self.cluster].submit(self.user.name, script, environment)
-            except SlurmUnavailable:
-                self.engine.look_for_orphans(self.cluster)  # Slurm may have taken it all the same
-                raise
+        await self.engine.door.enter(self._ticket)
+        try:
+            job = await self.engine.slurm[self.cluster].submit(self.user.name, script, environment)
+        except SlurmUnavailable:
+            self.engine.look_for_orphans(self.cluster)  # Slurm may have taken it all the same
+            raise
+        finally:
+            self.engine.door.leave(self._ticket)
         self._submitted = time.time()
         self._follow(job)
         self.log.info("%s submitted as job %d on %s", self._log_name, job, request.partition)
@@ -280,8 +305,12 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         self.engine.watchers[self.cluster].follow(job)
 
     def _save(self) -> None:
-        """Commit the state now. Not through Spawner.db, which JupyterHub means to remove."""
+        """Commit the state now."""
         self.orm_spawner.state = self.get_state()
+        self._commit()
+
+    def _commit(self) -> None:
+        """Write down what has changed. Not through Spawner.db, which JupyterHub means to remove."""
         database = object_session(self.orm_spawner)
         if database is None:  # the hub has deleted this server
             return
@@ -578,8 +607,8 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
 
     async def _moment(self) -> Moment:
         now = time.time()
-        if self._submission is not None and not self._submission.done():
-            return Moment(True, now, self.engine.door.ahead(self.session_id))
+        if self.engine.door.holds(self._ticket) or (self._submission is not None and not self._submission.done()):
+            return Moment(True, now, self.engine.door.ahead(self._ticket))
         if self.job is None:
             return Moment(False, now)
         watcher = self.engine.watchers[self.cluster]

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 __all__ = ["Turnstile"]
 
@@ -14,50 +11,45 @@ class Turnstile:
     """Lets ``width`` at a time through, first come, first served.
 
     A class of sixty that presses Start together would otherwise be sixty programs competing for the hub's processors,
-    each slower than the next, and some beyond their time limit.
+    each slower than the next, and some beyond their time limit. Who comes must have a name of their own each time.
     """
 
     def __init__(self, width: int) -> None:
-        self._free = width
-        self._line: deque[asyncio.Future[None]] = deque()
-        self._places: dict[str, asyncio.Future[None]] = {}
+        self._width = width
+        self._line: dict[str, asyncio.Future[None]] = {}
+        self._inside: set[str] = set()
 
     def ahead(self, name: str) -> int:
         """How many stand in line before ``name``; 0 for who is through or never came."""
-        own = self._places.get(name)
-        return self._line.index(own) if own is not None and own in self._line else 0
+        return list(self._line).index(name) if name in self._line else 0
 
-    @asynccontextmanager
-    async def passing(self, name: str) -> AsyncIterator[None]:
-        """Wait for one's turn; the next one's comes when the block ends."""
-        await self._enter(name)
-        try:
-            yield
-        finally:
-            self._leave()
+    def holds(self, name: str) -> bool:
+        """Whether ``name`` is in line or inside."""
+        return name in self._line or name in self._inside
 
-    async def _enter(self, name: str) -> None:
-        if self._free and not self._line:
-            self._free -= 1
+    async def enter(self, name: str) -> None:
+        """Wait for one's turn. Who is inside already may enter again; who is cancelled meanwhile is out."""
+        if name in self._inside:
             return
-        turn = asyncio.get_running_loop().create_future()
-        self._line.append(turn)
-        self._places[name] = turn
+        self._line[name] = turn = asyncio.get_running_loop().create_future()
+        self._let_in()
         try:
             await turn
         except asyncio.CancelledError:
-            if not turn.cancelled():  # its turn came in the same moment
-                self._leave()
-            elif turn in self._line:
-                self._line.remove(turn)
+            self._line.pop(name, None)
+            self.leave(name)  # its turn may have come in the same moment
             raise
-        finally:
-            self._places.pop(name, None)
 
-    def _leave(self) -> None:
-        while self._line:
-            turn = self._line.popleft()
-            if not turn.done():
-                turn.set_result(None)
+    def leave(self, name: str) -> None:
+        """Make room for the next one. Nothing happens for who is not inside."""
+        self._inside.discard(name)
+        self._let_in()
+
+    def _let_in(self) -> None:
+        for name in list(self._line):
+            if len(self._inside) >= self._width:
                 return
-        self._free += 1
+            turn = self._line.pop(name)
+            if not turn.done():  # else cancelled, and about to notice
+                self._inside.add(name)
+                turn.set_result(None)

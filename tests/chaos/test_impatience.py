@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import httpx
 from chaos import Chaos
 from hubclient import Hub, until
+
+from spawners.engine import SUBMISSIONS_AT_ONCE
 
 LEARN = {"profile": "learn"}
 
@@ -54,6 +58,29 @@ def test_stop_while_it_is_submitted(hub: Hub, chaos: Chaos, ada: str) -> None:
             answer = pool.submit(hub.call, "DELETE", f"users/{ada}/server")
             until("the interruption", lambda: hub.server(ada).get("pending") == "stop")
         assert answer.result().status_code in (202, 204)
+    chaos.no_trace(ada)
+
+
+def test_stop_while_it_stands_in_line(hub: Hub, chaos: Chaos, access: Mapping[str, Any], ada: str) -> None:
+    """Others are at the door to the scheduler. Who leaves the line is gone at once, and those before them are not."""
+    learners = [user["name"] for user in access["users"] if user["role"] == "learner"]
+    before = learners[: SUBMISSIONS_AT_ONCE + 1]
+    try:
+        with chaos.mute("slurmctld"):
+            for name in before:
+                assert hub.start(name, LEARN).status_code in (201, 202)
+            assert hub.start(ada, LEARN).status_code in (201, 202)
+            hub.progress(ada, " 1 before you.")
+            hub.stop(ada)
+            assert hub.processes(ada) == []
+        chaos.no_trace(ada)
+        until("a job of everybody else", lambda: all(hub.jobs(name) for name in before))
+        assert hub.start(ada, LEARN).status_code in (201, 202)
+        hub.ready(ada)
+    finally:
+        for name in before:
+            hub.stop(name)
+    hub.stop(ada)
     chaos.no_trace(ada)
 
 

@@ -7,9 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-from hub_config import idle
+from hub_config import assets, idle
 from hub_config.addresses import hub_url, internal_scheme, url
 from hub_config.database import address, connection_arguments, give_back_connections
+from hub_config.languages import TEMPLATE_WORDS, speak_to_browsers
 from hub_config.secret_files import secret
 from hub_config.speed import hash_once, keep_contexts, trust_files, write_ahead
 from spawners import handlers
@@ -191,7 +192,10 @@ def web_server(c: Any, site_file: str) -> None:
 def pages(c: Any, site: Site) -> None:
     """Our templates before JupyterHub's, and what they say."""
     c.JupyterHub.template_paths = [str(HERE / "templates")]
+    speak_to_browsers()
+    c.JupyterHub.extra_handlers = [assets.HANDLER]
     c.JupyterHub.template_vars = {
+        **TEMPLATE_WORDS,
         "studiolo_title": site.title,
         "studiolo_support": site.support,
         "studiolo_sessions": site.hub.sessions_per_person,

@@ -10,7 +10,7 @@ const ESTIMATE_KEPT = 30_000; // ms that an answer about the knobs is good for
 const FIELDS = ["minutes", "cpus", "memory", "gpus", "shards", "partition", "account", "qos", "environment", "reservation", "workdir"];
 
 let offers = null;
-const estimates = new Map(); // options as JSON -> { answer, at }
+const estimates = new Map(); // keyOf(options) -> { answer, at }
 
 const element = (id) => document.getElementById(id);
 const fill = (text, values = {}) => text.replace(/%\((\w+)\)s/g, (whole, name) => (name in values ? values[name] : whole));
@@ -55,15 +55,18 @@ function chosen() {
   return options;
 }
 
+/** The same for the same choice, in whatever order and as text or number its fields came. */
+const keyOf = (options) => JSON.stringify(Object.entries(options).map(([key, value]) => [key, String(value)]).sort());
 const isPlain = (options) => Object.keys(options).every((key) => key === "profile");
 
 function take(options) {
   for (const [key, value] of Object.entries(options)) {
+    if (key === "hours" && value === null) continue; // the form has minutes alone
     const field = form.elements[key === "hours" ? "minutes" : key];
     if (key === "profile") {
       for (const radio of form.querySelectorAll('input[name="profile"]')) radio.checked = radio.value === value;
     } else if (key === "features") {
-      for (const box of form.querySelectorAll('input[name="features"]')) box.checked = value.includes(box.value);
+      for (const box of form.querySelectorAll('input[name="features"]')) box.checked = (value ?? []).includes(box.value);
     } else if (field) {
       field.disabled = false;
       field.value = key === "hours" ? `${value}h` : value ?? "";
@@ -84,7 +87,7 @@ function plain() {
 /** What is known of a choice: from the offers where it is a card as it stands, from an answer about the knobs elsewhere. */
 function outlook(options) {
   if (isPlain(options)) return offers?.profiles[options.profile] ?? null;
-  return estimates.get(JSON.stringify(options))?.answer ?? null;
+  return estimates.get(keyOf(options))?.answer ?? null;
 }
 
 function startsWords(known) {
@@ -183,7 +186,7 @@ function showChoice() {
   const button = element("studiolo-start");
   if (button.getAttribute("aria-disabled") !== "true") say(button, buttonWords(known, options));
   // Read out when the choice or its kind of answer changes, not with every minute that passes.
-  const state = JSON.stringify([options, known?.starts, known?.obstacle?.kind]);
+  const state = JSON.stringify([keyOf(options), known?.starts, known?.obstacle?.kind]);
   if (known && state !== said) {
     if (said) say(element("studiolo-said"), [startsWords(known), known.obstacle?.text, costWords(known, options)].filter(Boolean).join(". "));
     said = state;
@@ -304,7 +307,7 @@ let timer = 0;
 let asking = null;
 
 async function ask(options) {
-  const key = JSON.stringify(options);
+  const key = keyOf(options);
   asking?.abort();
   asking = new AbortController();
   let answer = { starts: "unknown" };
@@ -315,7 +318,7 @@ async function ask(options) {
     if (error.name === "AbortError") return;
   }
   estimates.set(key, { answer, at: Date.now() });
-  if (key !== JSON.stringify(chosen())) return;
+  if (key !== keyOf(chosen())) return;
   if (answer.faults) showFaults(answer.faults);
   showChoice();
 }
@@ -324,7 +327,7 @@ function askSoon() {
   const options = chosen();
   clearTimeout(timer);
   if (isPlain(options)) return;
-  const known = estimates.get(JSON.stringify(options));
+  const known = estimates.get(keyOf(options));
   if (known && Date.now() - known.at < ESTIMATE_KEPT) {
     if (known.answer.faults) showFaults(known.answer.faults);
     return;

@@ -44,6 +44,7 @@ from spawners.progress import Moment, news
 from spawners.room import must_have_room
 from spawners.tidy import tidy_up
 from studiolo.errors import RequestError, SlurmError, SlurmUnavailable
+from studiolo.language import _
 from studiolo.request import Request, check
 from studiolo.script import render
 from studiolo.session_job import session_job, session_log
@@ -86,7 +87,6 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
     _recorded: asyncio.Future[None] | None = None
     _submission: asyncio.Task[int] | None = None
     _end: asyncio.Task[None] | None = None
-    _form_data: Mapping[str, Any] | None = None
     _keep_log = False
     _tidying = False
     _ticket = ""  # at the door to the scheduler
@@ -130,9 +130,8 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         return StudioloSpawner.render_form
 
     def render_form(self) -> str:
-        """The start page's form; what was just refused is filled in again."""
-        shown, self._form_data = self._form_data, None
-        return form.render(self.engine.site, shown or self.user_options or {})
+        """The bare form with the last choice. The start page makes its own (spawners/named.py)."""
+        return form.render(self.engine.site, self.user_options or {})
 
     @default("options_from_form")
     def _default_options_from_form(self) -> Callable[..., dict[str, object]]:
@@ -141,19 +140,13 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
     def read_form(self, data: Mapping[str, list[str]]) -> dict[str, object]:
         """Form data -> options, refused here already so that the page can say so."""
         options = form.options(data)
-        self._form_data = options
         self.checked(options)
         must_have_room(self.engine.site)
-        self._form_data = None
         return options
 
     def options_from_query(self, query_data: Mapping[str, list[str]]) -> dict[str, object]:
-        """A launch link fills the form in and never starts anything: a click on a stranger's link must not cost."""
-        self._form_data = form.options(query_data)
-        notice = SessionFailed(
-            "This link has filled in the page for you.", "Look it over, then start.", reason="link", status=200
-        )
-        raise notice
+        """Options in an address never start anything: the start page takes them itself, and nobody else may."""
+        raise SessionFailed(_("A link can not start a session."), _("Open the start page."), reason="link", status=400)
 
     # --- Start -------------------------------------------------------------------------------------------------------
 

@@ -238,7 +238,8 @@ class Cluster(_Section):
     commands: Path_ = Field("/usr/bin", description="Folder of sbatch, scancel, squeue, sacct, sinfo and scontrol.")
     launcher: Path_ = Field(
         "/opt/studiolo/libexec/studiolo-launch",
-        description="The program that the hub may run through sudo as a person: submits and cancels, nothing else.",
+        description="The program that the hub may run through sudo as a person: submits, asks when a job would "
+        "start, and cancels; nothing else.",
     )
     sudo: Path_ = Field("/usr/bin/sudo", description="The sudo command.")
     listen: Host = Field(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Protocol
 
-from studiolo.script import Batch
+from studiolo.script import Batch, Directives
 from studiolo.site import Site
 from studiolo.slurm.commands import CommandSlurm
 from studiolo.slurm.facts import ClusterFacts
@@ -23,6 +23,7 @@ class Slurm(Protocol):
     calls: dict[str, int]
 
     async def submit(self, person: str, batch: Batch, environment: Mapping[str, str]) -> int: ...
+    async def estimate(self, person: str, directives: Directives) -> int | None: ...
     async def cancel(self, person: str, jobs: Iterable[int]) -> None: ...
     async def queue(self, jobs: Iterable[int]) -> dict[int, JobState]: ...
     async def finished(self, jobs: Iterable[int]) -> dict[int, JobState]: ...

@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from studiolo.errors import HomeUnusable, LauncherFailed, SlurmRefused, SlurmUnavailable
-from studiolo.script import Batch
+from studiolo.script import Batch, Directives
 from studiolo.site import Cluster
+from studiolo.slurm.estimate import parse_estimate, trial
 from studiolo.slurm.facts import ClusterFacts, assemble
 from studiolo.slurm.parse import (
     ACCOUNTING_FORMAT,
@@ -36,7 +37,10 @@ from studiolo.slurm.states import JobState, Tagged
 
 _Value = TypeVar("_Value")
 
-__all__ = ["CommandSlurm", "launcher_argv"]
+__all__ = ["ACTIONS", "CommandSlurm", "launcher_argv"]
+
+ACTIONS = ("submit", "estimate", "cancel")
+"""What the launcher does for people."""
 
 # The launcher's alarm: sudo ends of the signal that ended its command, or says so in the way of shells.
 _ALARM = (-signal.SIGALRM, 128 + signal.SIGALRM)
@@ -81,6 +85,18 @@ class CommandSlurm:
         answer = await self._launch(person, "submit", "\0".join(parts), action)
         try:
             return parse_job_id(answer.out)
+        except ValueError as error:
+            raise SlurmUnavailable(action, str(error)) from error
+
+    async def estimate(self, person: str, directives: Directives) -> int | None:
+        """Ask when a job of ``person`` would start (seconds since 1970) if it were submitted now; submits nothing.
+
+        What Slurm would not take is :class:`SlurmRefused`, with its words.
+        """
+        action = "say when your session would start"
+        answer = await self._launch(person, "estimate", trial(directives).text, action)
+        try:
+            return parse_estimate(answer.err)
         except ValueError as error:
             raise SlurmUnavailable(action, str(error)) from error
 

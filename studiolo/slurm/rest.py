@@ -19,7 +19,7 @@ import aiohttp
 from yarl import URL
 
 from studiolo.errors import LauncherFailed, SlurmError, SlurmRefused, SlurmUnavailable, printable
-from studiolo.script import Batch
+from studiolo.script import Batch, Directives
 from studiolo.site import Cluster
 from studiolo.slurm.facts import ClusterFacts, assemble
 from studiolo.slurm.parse import SILENT
@@ -146,6 +146,10 @@ class RestSlurm:
         if answer.errors:
             raise await self._refusal(answer, action)
         return self._parsed(parse_submitted, answer, action)
+
+    async def estimate(self, person: str, directives: Directives) -> int | None:
+        """``None``: slurmrestd has no question for when a job would start. Asks nothing."""
+        return None
 
     async def cancel(self, person: str, jobs: Iterable[int]) -> None:
         """Cancel jobs of ``person``; one that is over already is no error."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from studiolo.slurm.estimate import parse_estimate
 from studiolo.slurm.facts import Admission, NodeFacts, PartitionFacts, ReservationFacts, assemble
 from studiolo.slurm.parse import parse_accounting, parse_job_id, parse_node_addresses, parse_pending, parse_queue
 from studiolo.slurm.resources import Resources
@@ -181,6 +182,27 @@ def test_the_number_of_a_job_is_read(name: str) -> None:
 def test_an_answer_without_a_number_is_no_answer(name: str) -> None:
     with pytest.raises(ValueError, match="no job number"):
         parse_job_id(recorded(f"sbatch/{name}.txt"))
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        ("at_once_22.05", 1795337532),
+        ("later_24.11", 1795340000),
+        ("message_of_a_plugin_before_it", 1795340000),
+        ("standard_time_in_utc", 1795337532),
+        ("on_another_cluster_of_a_federation", 1795340000),
+        ("with_the_jobs_it_preempts", 1795340000),
+    ],
+)
+def test_when_a_job_would_start_is_read(name: str, start: int) -> None:
+    assert parse_estimate(recorded(f"sbatch_test_only/{name}.txt")) == start
+
+
+@pytest.mark.parametrize("name", ["empty", "refused", "a_plugin_that_says_the_same", "relative_time"])
+def test_an_answer_without_a_start_is_no_answer(name: str) -> None:
+    with pytest.raises(ValueError, match="."):
+        parse_estimate(recorded(f"sbatch_test_only/{name}.txt"))
 
 
 # --- scontrol --------------------------------------------------------------------------------------------------------

@@ -192,6 +192,7 @@ class Reporter:
     async def run(self) -> None:
         """Report for ever. A hub that does not answer is told again later: nothing here is worth a session's life."""
         pause = FIRST_SECONDS
+        await self._meter.report()  # CPUs are told by what they did since the last time
         while True:
             await asyncio.sleep(pause)
             pause = await self.once()

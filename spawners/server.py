@@ -24,6 +24,7 @@ import pwd
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import batchspawner
@@ -41,8 +42,10 @@ from spawners.engine import Engine, digest, engine_for
 from spawners.failure import RequestRefused, SessionFailed, ended, not_saved, not_submitted, silent, slurms_word
 from spawners.metrics import ESTIMATE_ERROR, QUEUE_WAIT
 from spawners.progress import Moment, news
+from spawners.rightsize import Used, record
 from spawners.room import must_have_room
 from spawners.tidy import tidy_up
+from spawners.usage import Usage
 from studiolo.errors import RequestError, SlurmError, SlurmUnavailable
 from studiolo.language import _
 from studiolo.request import Request, check
@@ -81,8 +84,12 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
     address = Unicode(help="How the hub reaches that node.")
     served_port = Integer(help="The port that the server listens on there; 0 until it does.")
     last_end = Dict(help="How the last session ended that was not stopped through the hub: job, state, node.")
+    last_use = Dict(help="What the last session asked for and used (spawners/rightsize.py).")
 
     request: Request | None = None
+    usage: Usage | None = None  # as the session's own server last reported it
+    looked_at = 0.0  # when its owner last looked at it, in seconds since 1970
+    extend_from = 0.0  # no further extension before, by the monotonic clock
     _listening: asyncio.Future[int] | None = None
     _recorded: asyncio.Future[None] | None = None
     _submission: asyncio.Task[int] | None = None
@@ -125,6 +132,14 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
             return check(options, self.engine.site)
         except RequestError as error:
             raise RequestRefused(error) from error
+
+    @property
+    def request_now(self) -> Request | None:
+        """What this session asks for; of one that an earlier hub process started, what its options ask for today."""
+        if self.request is None and self.job is not None:
+            with suppress(RequestRefused):
+                self.request = self.checked(self.user_options)
+        return self.request
 
     @default("options_form")
     def _default_form(self) -> Callable[..., str]:
@@ -438,7 +453,9 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         except SlurmError as error:
             raise NotPlaced from error
         authority = authority_in(self.internal_certs_location)
-        certificate = authority.session(key, session_names(node, address), self.request.minutes)
+        # Its owner may extend it, where the site allows that.
+        minutes = self.request.minutes + self.engine.site.partitions[self.request.partition].max_extension
+        certificate = authority.session(key, session_names(node, address), minutes)
         return {"certificate": certificate, "authorities": authority.trusted}
 
     async def _node(self) -> str:
@@ -585,6 +602,24 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
                 self._revoke(token)
         return super().run_post_stop_hook()
 
+    async def _look_back(self, cluster: str, job: int, request: Request, seen: Usage | None) -> None:
+        """Once accounting knows it, write down what a session used that has just ended."""
+        ended, options = time.time(), dict(self.user_options)
+        told = await self.engine.lookback[cluster].usage(job)
+        kept, database = self.orm_spawner, self._database
+        if told is None or object_session(kept) is None:  # deleted meanwhile
+            return
+        used = record(self.name, options, request, Used.found(told, seen, request.cpus), ended)
+        # Meanwhile another session of this name may have begun, with a spawner object of its own.
+        for spawner in (self, self.user.spawners[self.name]):
+            spawner.last_use = used
+        kept.state = {**(kept.state or {}), "last_use": used}
+        try:
+            database.commit()
+        except SQLAlchemyError as error:
+            database.rollback()
+            self.log.warning("%s: what it used was not written down: %s", self._log_name, error)
+
     # --- What is told meanwhile --------------------------------------------------------------------------------------
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
@@ -642,8 +677,9 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         state: dict[str, Any] = super().get_state()
         if self.session_id:
             state |= {key: getattr(self, key) for key in _RECORD}
-        if self.last_end:
-            state["last_end"] = dict(self.last_end)
+        for key in ("last_end", "last_use"):
+            if kept := getattr(self, key):
+                state[key] = dict(kept)
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -651,7 +687,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         super().load_state(state)
         for key in _RECORD:
             setattr(self, key, state.get(key, 0 if key == "served_port" else ""))
-        self.last_end = state.get("last_end", {})
+        self.last_end, self.last_use = state.get("last_end", {}), state.get("last_use", {})
         if self.cluster not in self.engine.site.clusters:
             self.job_id = self.session_id = ""
 
@@ -661,6 +697,9 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
             return  # JupyterHub tidies up after the last hub process; this start goes on in a moment
         if self.job is not None:
             self.engine.watchers[self.cluster].forget(self.job)
+            if self.served_port and (request := self.request_now):
+                self.engine.keep(self._look_back(self.cluster, self.job, request, self.usage))
+        self.usage = None
         self.engine.withdraw(self.secret_digest)
         log = "" if self._keep_log else self.log_path()
         super().clear_state()

@@ -35,6 +35,7 @@ from studiolo.slurm.parse import (
 from studiolo.slurm.people import PERSON
 from studiolo.slurm.scontrol import parse_nodes, parse_partitions, parse_reservations
 from studiolo.slurm.states import JobState, Tagged
+from studiolo.slurm.usage import USAGE_FORMAT, JobUsage, parse_usage
 
 _Value = TypeVar("_Value")
 
@@ -131,6 +132,30 @@ class CommandSlurm:
         nonce = secrets.token_hex(16)
         answer = await self._ask(["squeue", "--noheader", f"--format={tagged_format(nonce)}"])
         return self._parsed(lambda out: parse_tagged(out, nonce, self.mark), answer, "list jobs")
+
+    async def owner(self, job: int) -> Tagged | None:
+        """Whose job this is and what it is for, by Slurm's word; ``None`` where it is over or none of this hub's."""
+        nonce = secrets.token_hex(16)
+        argv = ["squeue", "--noheader", f"--jobs={int(job)}", f"--format={tagged_format(nonce)}"]
+        answer = await self._ask(argv)
+        if answer.status and "Invalid job id" in answer.err:
+            return None
+        found = self._parsed(lambda out: parse_tagged(out, nonce, self.mark), answer, "look up a job")
+        return next((tagged for tagged in found if tagged.job == job), None)
+
+    async def used(self, jobs: Iterable[int]) -> dict[int, JobUsage]:
+        """Ask accounting once what all ``jobs`` used; those that are not over in its books are missing."""
+        numbers = ",".join(map(str, sorted(jobs)))
+        argv = ["sacct", "--parsable2", "--noheader", "--noconvert", f"--jobs={numbers}", f"--format={USAGE_FORMAT}"]
+        return self._parsed(parse_usage, await self._ask(argv), "look up what jobs used")
+
+    async def extend(self, job: int, minutes: int) -> None:
+        """Set a job's walltime to ``minutes`` in all. As the hub, which must be an operator of Slurm's for it."""
+        action = "extend your session"
+        answer = await self._ask(["scontrol", "update", f"JobId={int(job)}", f"TimeLimit={int(minutes)}"])
+        if answer.status:
+            said = answer.err or answer.out
+            raise (SlurmUnavailable if SILENT.search(said) else SlurmRefused)(action, said)
 
     async def node_address(self, node: str) -> str:
         """Return the address under which the hub reaches ``node``: the site's pattern, or Slurm's own NodeAddr."""

@@ -33,6 +33,7 @@ from studiolo.slurm.rest_parse import (
     RestError,
     accounting_query,
     errors,
+    extension,
     parse_accounting_jobs,
     parse_addresses,
     parse_jobs,
@@ -43,6 +44,7 @@ from studiolo.slurm.rest_parse import (
 )
 from studiolo.slurm.states import JobState, Tagged
 from studiolo.slurm.tokens import Tokens
+from studiolo.slurm.usage import JobUsage, parse_rest_usage
 
 __all__ = ["RestSlurm"]
 
@@ -193,6 +195,30 @@ class RestSlurm:
         question = _Question("accounting", "look up finished jobs", path, query=lambda v: accounting_query(wanted, v))
         answer = await self._call(question)
         return await self._answered(parse_accounting_jobs, answer, "look up finished jobs")
+
+    async def owner(self, job: int) -> Tagged | None:
+        """Whose job this is and what it is for, by Slurm's word; ``None`` where it is over or none of this hub's."""
+        answer = await self._call(_Question("job", "look up a job", f"/slurm/{{}}/job/{int(job)}"))
+        if any(error.number == INVALID_JOB_ID for error in answer.errors):
+            return None
+        found = await self._answered(lambda fields: parse_tagged_jobs(fields, self.mark), answer, "look up a job")
+        return next((tagged for tagged in found if tagged.job == job), None)
+
+    async def used(self, jobs: Iterable[int]) -> dict[int, JobUsage]:
+        """Ask accounting once what all ``jobs`` used; those that are not over in its books are missing."""
+        wanted, action = sorted(jobs), "look up what jobs used"
+        question = _Question(
+            "accounting", action, "/slurmdb/{}/jobs?", query=lambda v: accounting_query(wanted, v, steps=True)
+        )
+        return await self._answered(parse_rest_usage, await self._call(question), action)
+
+    async def extend(self, job: int, minutes: int) -> None:
+        """Set a job's walltime to ``minutes`` in all. As the hub, which must be an operator of Slurm's for it."""
+        action = "extend your session"
+        path = f"/slurm/{{}}/job/{int(job)}"
+        answer = await self._call(_Question("update", action, path, "POST", body=lambda v: extension(minutes, v)))
+        if answer.errors:
+            raise await self._refusal(answer, action)
 
     async def node_address(self, node: str) -> str:
         """Return the address under which the hub reaches ``node``: the site's pattern, or Slurm's own NodeAddr."""

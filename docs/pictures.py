@@ -55,7 +55,7 @@ class Picture:
 
 
 PICTURES = (
-    *(Picture(name, scheme) for name in SCENES for scheme in ("light", "dark")),
+    *(Picture(name, scheme) for name in SCENES if name != "tokens" for scheme in ("light", "dark")),
     Picture("notebook"),
     *(Picture(name, narrow=True) for name in ("start", "waiting", "running")),
     *(Picture(name, locale=locale) for name in ("start", "waiting") for locale in ("fr-LU", "de-LU")),

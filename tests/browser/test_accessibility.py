@@ -11,7 +11,7 @@ from hubclient import Hub
 from playwright.sync_api import Page
 from scenes import SCENES, scene
 
-VISITOR = 6
+VISITOR = 8
 
 
 @pytest.mark.parametrize("title", SCENES)

@@ -15,7 +15,7 @@ from scenes import SCENES, scene
 from studiolo.catalogues import texts
 from studiolo.language import _, plural, speak
 
-VISITOR = 7
+VISITOR = 9
 # All that is told: what stands there, what is read out, what appears over a field.
 TOLD = """() => {
   const told = [document.title, document.body.innerText];

@@ -61,6 +61,17 @@ def no_page(page: Page, access: Mapping[str, Any], name: str) -> None:
     expect(page.locator("h1")).to_be_visible()
 
 
+def tokens(page: Page, access: Mapping[str, Any], name: str) -> None:
+    """The page with tokens for scripts, one of them new."""
+    del name
+    page.goto(f"{access['url']}hub/token")
+    page.locator("#token-note").fill("nightly")
+    page.locator("#request-token-form button[type=submit]").click()
+    expect(page.locator("#token-result")).not_to_be_empty()
+    page.reload()
+    expect(page.locator("#api-tokens-table")).to_contain_text("nightly")
+
+
 def submit(page: Page) -> None:
     """Press what starts a session with what is filled in. Not the mouse: the browser's own check is not the matter."""
     page.locator("#spawn_form").evaluate("form => { form.noValidate = true; }")
@@ -117,7 +128,7 @@ def stop(hub: Hub, name: str) -> None:
 
 
 Scene = Callable[[Page, Mapping[str, Any], str], None]
-CALM: dict[str, Scene] = {"start": start_page, "home": home, "refused": refused, "404": no_page}
+CALM: dict[str, Scene] = {"start": start_page, "home": home, "refused": refused, "tokens": tokens, "404": no_page}
 LIVELY: dict[str, Any] = {"waiting": waiting, "failed": failed, "running": running}
 
 

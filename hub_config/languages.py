@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from jupyterhub.handlers.base import BaseHandler
@@ -10,7 +11,13 @@ from studiolo.language import _, language, plural, preferred, speak
 
 __all__ = ["TEMPLATE_WORDS", "speak_to_browsers"]
 
-TEMPLATE_WORDS = {"_": _, "plural": plural, "language": language}
+
+def _as_it_is(word: Callable[..., str]) -> Callable[[object], Callable[..., str]]:
+    """JupyterHub calls what is callable among a template's variables with the user, and gives it what comes of that."""
+    return lambda user: word
+
+
+TEMPLATE_WORDS = {"_": _as_it_is(_), "plural": _as_it_is(plural), "language": _as_it_is(language)}
 """What templates translate with. They escape what comes of it: no text holds HTML."""
 
 

@@ -17,6 +17,7 @@ from spawners import handlers
 from spawners.engine import SITE_SETTING
 from spawners.named import kept_names
 from studiolo.errors import Fault, SiteError
+from studiolo.language import _
 from studiolo.site import Site
 
 __all__ = ["configure"]
@@ -104,7 +105,7 @@ def authentication(c: Any, site: Site) -> None:
 
 def imported(dotted: str) -> type:
     """The class named in ``authentication.class_name``. Raises :class:`SiteError` where it can not be imported."""
-    module, _, name = dotted.rpartition(".")
+    module, _dot, name = dotted.rpartition(".")
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
@@ -198,9 +199,17 @@ def pages(c: Any, site: Site) -> None:
         **TEMPLATE_WORDS,
         "studiolo_title": site.title,
         "studiolo_support": site.support,
+        "studiolo_login_words": lambda user: login_words(site),
         "studiolo_sessions": site.hub.sessions_per_person,
     }
     c.JupyterHub.logo_file = str(HERE / "static" / "logo.svg")
+
+
+def login_words(site: Site) -> str:
+    """What name and password to type, in the language of who logs in."""
+    if site.authentication.method == "pam":
+        return _("Use the name and the password of your account at this centre, as for logging in to the cluster.")
+    return _("Use the name and the password that you were given for this site.")
 
 
 def cookie_secret(site: Site) -> bytes:

@@ -17,6 +17,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from studiolo.language import _, later
+
 __all__ = [
     "Fault",
     "HomeUnusable",
@@ -45,8 +47,10 @@ class Fault:
 
     def __str__(self) -> str:
         place = f"line {self.line}: " if self.line else ""
-        given = f" = {self.value}" if self.value else ""
-        return f"{place}{self.where}{given}: {self.allowed}"
+        if not self.value:
+            return place + _("%(where)s: %(allowed)s", where=self.where, allowed=self.allowed)
+        told = _("%(where)s = %(value)s: %(allowed)s", where=self.where, value=self.value, allowed=self.allowed)
+        return place + told
 
 
 def printable(text: str) -> str:
@@ -59,7 +63,7 @@ def shown(value: object, limit: int = 80) -> str:
     try:
         text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
     except (ValueError, RecursionError):  # a number with thousands of digits, lists thousands deep
-        text = "something too long to print"
+        text = _("something too long to print")
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
@@ -73,20 +77,20 @@ class _FaultsError(StudioloError):
     def __init__(self, faults: Sequence[Fault], source: str = "") -> None:
         self.faults = tuple(faults)
         self.source = source
-        head = self.headline.format(source=source, count=len(self.faults))
+        head = _(self.headline, source=source, count=len(self.faults))
         super().__init__("\n  ".join([head, *map(str, self.faults)]))
 
 
 class SiteError(_FaultsError):
     """The site file has faults; all of them are listed. The operator's move."""
 
-    headline = "{source}: {count} fault(s) to mend"
+    headline = "%(source)s: %(count)s fault(s) to mend"
 
 
 class RequestError(_FaultsError):
     """A request for resources can not be granted as it stands; all faults are listed. The person's move."""
 
-    headline = "This request can not be granted as it stands:"
+    headline = later("This request can not be granted as it stands:")
 
 
 class SlurmError(StudioloError):
@@ -96,7 +100,7 @@ class SlurmError(StudioloError):
 
     def __init__(self, action: str, words: str) -> None:
         self.action = action
-        self.words = words.strip() or "no reason given"
+        self.words = words.strip() or _("no reason given")
         super().__init__(self.headline.format(action=action, words=self.words))
 
 

@@ -36,7 +36,7 @@ def language() -> str:
 
 def _(text: str, /, **values: object) -> str:
     """A text in the language of whoever is being served, with its ``%(name)s`` filled in."""
-    told = _catalogue(_spoken.get()).gettext(text)
+    told = _catalogue(_spoken.get()).gettext(text) if text else ""  # a catalogue's own text for "" is its header
     return told % values if values else told
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from studiolo.errors import Fault, RequestError, shown
+from studiolo.language import _
 from studiolo.site import Partition, Profile, Site
 from studiolo.units import memory_words, minutes_words, parse_memory, parse_minutes
 
@@ -87,11 +88,11 @@ class _Gate:
         if options is None:
             options = {}
         if not isinstance(options, Mapping):
-            self.faults.append(Fault("the request", shown(options), "an object of fields and values"))
+            self.faults.append(Fault(_("the request"), shown(options), _("an object of fields and values")))
             return
         for key, value in options.items():
             if key not in FIELDS:
-                self.faults.append(Fault(shown(key), "", f"unknown; known are: {', '.join(FIELDS)}"))
+                self.faults.append(Fault(shown(key), "", _("unknown; known are: %(fields)s", fields=", ".join(FIELDS))))
             elif fault := _unfit(value):
                 self.faults.append(Fault(key, shown(value), fault))
             elif value not in (None, "", []):
@@ -144,12 +145,12 @@ class _Gate:
         gpus = self.field("gpus", _whole, 0 if "shards" in self.given else profile.gpus)
         shards = self.field("shards", _whole, 0 if "gpus" in self.given else profile.shards)
         if gpus and shards:
-            self.faults.append(Fault("shards", str(shards), "whole gpus or shards, not both"))
+            self.faults.append(Fault("shards", str(shards), _("whole gpus or shards, not both")))
         return gpus, shards
 
     def minutes(self, profile: Profile) -> int:
         if "minutes" in self.given and "hours" in self.given:
-            self.faults.append(Fault("hours", shown(self.given["hours"]), "minutes or hours, not both"))
+            self.faults.append(Fault("hours", shown(self.given["hours"]), _("minutes or hours, not both")))
         minutes = self.field("minutes", _unit(parse_minutes), profile.time)
         return int(self.field("hours", _hours, minutes))
 
@@ -159,7 +160,7 @@ class _Gate:
         def read(value: object) -> str:
             if isinstance(value, str) and value in known:
                 return value
-            raise _Refused(f"one of {', '.join(known)}" if known else "nothing can be chosen here")
+            raise _Refused(_one_of(known))
 
         return read
 
@@ -169,22 +170,20 @@ class _Gate:
             if not isinstance(names, (list, tuple)) or not all(
                 isinstance(n, str) and n.strip() in known for n in names
             ):
-                raise _Refused(f"some of {', '.join(known)}" if known else "this partition offers none")
+                raise _Refused(_some_of(known))
             return tuple(dict.fromkeys(n.strip() for n in names))
 
         return read
 
     def account_of(self, partition_name: str, partition: Partition) -> Callable[[object], str]:
         allowed = partition.accounts or tuple(self.site.accounts)
-        read = self.one_of(allowed)
 
-        def read_account(value: object) -> str:
-            try:
-                return read(value)
-            except _Refused as refused:
-                raise _Refused(f"{refused.allowed} on partition {partition_name}") from None
+        def read(value: object) -> str:
+            if isinstance(value, str) and value in allowed:
+                return value
+            raise _Refused(_one_of(allowed, partition_name))
 
-        return read_account
+        return read
 
     def qos_of(self, account: str | None) -> tuple[str, ...]:
         if account is not None:
@@ -207,32 +206,48 @@ class _Gate:
         broken = {fault.where for fault in self.faults}
         for key, value, low, high, words in numbers:
             if not low <= value <= high and key not in broken:
-                origin = "" if key in self.given else f" (from profile {request.profile})"
-                limit = f"at least {words(low)}" if value < low else f"at most {words(high)}"
-                self.faults.append(Fault(key, f"{words(value)}{origin}", f"{limit} on partition {request.partition}"))
+                given = words(value) if key in self.given else _from_profile(words(value), request.profile)
+                if value < low:
+                    allowed = _("at least %(limit)s on partition %(name)s", limit=words(low), name=request.partition)
+                else:
+                    allowed = _("at most %(limit)s on partition %(name)s", limit=words(high), name=request.partition)
+                self.faults.append(Fault(key, given, allowed))
         self.inherited(request, partition)
 
     def inherited(self, request: Request, partition: Partition) -> None:
         """What came with the profile must fit the partition too, where another one was chosen."""
-        origin = f" (from profile {request.profile})"
         if request.account and partition.accounts and request.account not in partition.accounts:
-            allowed = f"one of {', '.join(partition.accounts)} on partition {request.partition}"
-            self.faults.append(Fault("account", shown(request.account) + origin, allowed))
+            allowed = _one_of(partition.accounts, request.partition)
+            self.faults.append(Fault("account", _from_profile(shown(request.account), request.profile), allowed))
         for feature in request.features:
             if feature not in partition.features:
-                allowed = (
-                    f"some of {', '.join(partition.features)}" if partition.features else "this partition offers none"
-                )
-                self.faults.append(Fault("features", shown(feature) + origin, allowed))
+                given = _from_profile(shown(feature), request.profile)
+                self.faults.append(Fault("features", given, _some_of(partition.features)))
+
+
+def _from_profile(value: str, profile: str) -> str:
+    return _("%(value)s (from profile %(profile)s)", value=value, profile=profile)
+
+
+def _one_of(names: tuple[str, ...], partition: str = "") -> str:
+    if not names:
+        return _("nothing can be chosen here")
+    if partition:
+        return _("one of %(names)s on partition %(partition)s", names=", ".join(names), partition=partition)
+    return _("one of %(names)s", names=", ".join(names))
+
+
+def _some_of(names: tuple[str, ...]) -> str:
+    return _("some of %(names)s", names=", ".join(names)) if names else _("this partition offers none")
 
 
 def _unfit(value: object) -> str:
     """Why a value can be no field's, whatever the field; empty where it can."""
     texts = value if isinstance(value, (list, tuple)) else [value]
     if any(not (text is None or isinstance(text, (str, int, float))) for text in texts):
-        return "a number or text"
+        return _("a number or text")
     if any(not text.isprintable() for text in texts if isinstance(text, str)):
-        return "text without line breaks or control characters"
+        return _("text without line breaks or control characters")
     return ""
 
 
@@ -241,7 +256,7 @@ def _whole(value: object) -> int:
         return value
     if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
         return int(value)
-    raise _Refused("a whole number, 0 or more")
+    raise _Refused(_("a whole number, 0 or more"))
 
 
 def _unit(parse: Callable[[object], int]) -> Callable[[object], int]:
@@ -260,17 +275,17 @@ def _hours(value: object) -> int:
         value = f"{value:.6f}" if isinstance(value, float) else str(value)
     text = value.strip() if isinstance(value, str) else ""
     if not re.fullmatch(r"\d{1,6}(\.\d{1,6})?", text, re.ASCII):
-        raise _Refused("hours as a number, such as 2 or 1.5")
+        raise _Refused(_("hours as a number, such as 2 or 1.5"))
     return _unit(parse_minutes)(f"{text}h")
 
 
 def _reservation(value: object) -> str:
     if isinstance(value, str) and _RESERVATION.fullmatch(value):
         return value
-    raise _Refused("the name of a reservation: letters, digits, '_', '.' and '-'")
+    raise _Refused(_("the name of a reservation: letters, digits, '_', '.' and '-'"))
 
 
 def _workdir(value: object) -> str:
     if isinstance(value, str) and len(value.encode(errors="replace")) <= MAX_WORKDIR:
         return value
-    raise _Refused(f"a folder, absolute or below your home, at most {MAX_WORKDIR} bytes")
+    raise _Refused(_("a folder, absolute or below your home, at most %(limit)s bytes", limit=MAX_WORKDIR))

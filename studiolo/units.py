@@ -8,9 +8,12 @@ from __future__ import annotations
 import math
 import re
 
+from studiolo.language import _, language
+
 __all__ = [
     "memory_words",
     "minutes_words",
+    "number_words",
     "parse_memory",
     "parse_minutes",
     "slurm_memory",
@@ -39,10 +42,10 @@ def parse_memory(value: object) -> int:
     text = _text(value)
     match = _MEMORY.fullmatch(text)
     if match is None:
-        raise ValueError("memory is a number with K, M, G or T, such as '16G'")
+        raise ValueError(_("memory is a number with K, M, G or T, such as '16G'"))
     megabytes = math.ceil(float(match[1]) * _FACTOR[match[2].upper()])
     if not 1 <= megabytes <= MAX_MEMORY_MB:
-        raise ValueError("memory must lie between 1M and 1024T")
+        raise ValueError(_("memory must lie between 1M and 1024T"))
     return megabytes
 
 
@@ -55,9 +58,9 @@ def parse_minutes(value: object) -> int:
     text = _text(value)
     minutes = _minutes_of_words(text) if re.search("[dhm]", text, re.IGNORECASE) else slurm_minutes(text)
     if minutes is None:
-        raise ValueError("a time is minutes, '90m', '2h', '1d 12h' or Slurm's 'hours:minutes:seconds'")
+        raise ValueError(_("a time is minutes, '90m', '2h', '1d 12h' or Slurm's 'hours:minutes:seconds'"))
     if not 1 <= minutes <= MAX_MINUTES:
-        raise ValueError("a time must lie between 1 minute and 366 days")
+        raise ValueError(_("a time must lie between 1 minute and 366 days"))
     return minutes
 
 
@@ -103,14 +106,25 @@ def slurm_time(minutes: int) -> str:
 
 def memory_words(megabytes: int) -> str:
     """Print mebibytes for people: ``"16 GB"``."""
-    for factor, unit in ((1024 * 1024, "TB"), (1024, "GB")):
-        if megabytes >= factor:
-            return f"{megabytes / factor:.4g} {unit}"
-    return f"{megabytes} MB"
+    if megabytes >= 1024 * 1024:
+        return _("%(number)s TB", number=number_words(megabytes / 1024 / 1024))
+    if megabytes >= 1024:
+        return _("%(number)s GB", number=number_words(megabytes / 1024))
+    return _("%(number)s MB", number=megabytes)
+
+
+def number_words(number: float) -> str:
+    """Print a number of up to four digits for people: ``"1.5"``, with a comma where the language has one."""
+    text = f"{number:.4g}"
+    return text if language() == "en" else text.replace(".", ",")
 
 
 def minutes_words(minutes: int) -> str:
     """Print minutes for people: ``"2 h"``, ``"1 h 30 min"``, ``"1 d 12 h"``."""
     days, rest = divmod(minutes, 1440)
-    parts = [(days, "d"), (rest // 60, "h"), (rest % 60, "min")]
-    return " ".join(f"{number} {unit}" for number, unit in parts if number) or "0 min"
+    parts = [
+        _("%(number)s d", number=days) if days else "",
+        _("%(number)s h", number=rest // 60) if rest >= 60 else "",
+        _("%(number)s min", number=rest % 60) if rest % 60 or not minutes else "",
+    ]
+    return " ".join(filter(None, parts))

@@ -11,7 +11,19 @@ from jinja2 import Environment, nodes
 
 MARKS = {"_", "plural", "later"}
 TOLD_ATTRIBUTES = {"alt", "aria-label", "aria-description", "placeholder", "title"}
-FOR_OPERATORS = {"debug", "info", "warning", "error", "exception", "critical", "log", "add_argument", "ArgumentParser", "Fault", "exit"}
+FOR_OPERATORS = {
+    "debug",
+    "info",
+    "warning",
+    "error",
+    "exception",
+    "critical",
+    "log",
+    "add_argument",
+    "ArgumentParser",
+    "Fault",
+    "exit",
+}
 VALUE = "\ue000"  # stands for what a template fills in; no letter
 _WORD = re.compile(r"[^\W\d_]{2,}")
 _SENTENCE = re.compile(r"[A-Z][\w'’]*,? [\w'’%({]")
@@ -60,7 +72,7 @@ def _filled(environment: Environment, source: str) -> Iterator[str]:
     inside = False
     for _line, kind, text in environment.lex(source):
         if kind in ("variable_begin", "block_begin", "comment_begin", "raw_begin", "linestatement_begin"):
-            inside = kind not in ("raw_begin",)
+            inside = kind != "raw_begin"
             if kind == "variable_begin":
                 yield VALUE
         elif kind in ("variable_end", "block_end", "comment_end", "linestatement_end"):
@@ -102,6 +114,8 @@ def _sentences(node: ast.AST) -> Iterator[str]:
         return
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
         return  # a docstring
+    if isinstance(node, ast.keyword) and node.arg == "help":
+        return
     text = _text(node)
     if text is not None:
         if _SENTENCE.match(text):

@@ -24,6 +24,7 @@ from spawners.engine import SITE_SETTING, digest, engine_for
 from spawners.failure import RequestRefused
 from spawners.named import NamedSessions, SpawnPage, name_refusal
 from spawners.offers import ClustersHandler
+from spawners.release import ReleasedHandler
 from spawners.room import must_have_room
 from spawners.server import NotPlaced, StudioloSpawner
 from studiolo.errors import RequestError, shown
@@ -215,6 +216,7 @@ def install() -> None:
     ours = [
         (r"/api/studiolo/bootstrap", BootstrapHandler),
         (r"/api/studiolo/listening", ListeningHandler),
+        (r"/api/studiolo/released", ReleasedHandler),
         (r"/api/studiolo/clusters", ClustersHandler),
     ]
     kept = [route for route in apihandlers.default_handlers if route[0] != STOCK_CALLBACK and route not in ours]

@@ -26,6 +26,7 @@ from spawners.home import HomePage
 from spawners.named import NamedSessions, SpawnPage, name_refusal
 from spawners.offers import EstimateHandler, OffersEventsHandler, OffersHandler
 from spawners.presets import PresetsHandler
+from spawners.release import ReleasedHandler
 from spawners.room import must_have_room
 from spawners.server import NotPlaced, StudioloSpawner
 from spawners.sessions import SessionEvents, SessionsHandler
@@ -197,6 +198,7 @@ def install() -> None:
         (r"/api/studiolo/sessions/events", SessionEvents),
         (r"/api/studiolo/extend", ExtendHandler),
         (r"/api/studiolo/usage", UsageHandler),
+        (r"/api/studiolo/released", ReleasedHandler),
     ]
     kept = [route for route in apihandlers.default_handlers if route[0] != STOCK_CALLBACK and route not in ours]
     apihandlers.default_handlers[:] = ours + [

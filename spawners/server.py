@@ -39,9 +39,11 @@ from spawners import form, sessionlog
 from spawners.adoption import CutOff, begin_again
 from spawners.certificates import authority_in, public_key, session_names
 from spawners.engine import Engine, digest, engine_for
-from spawners.failure import RequestRefused, SessionFailed, ended, not_saved, not_submitted, silent, slurms_word
+from spawners.explain import Explanation, WhoCancelled, explain
+from spawners.failure import RequestRefused, SessionFailed, ended, not_saved, not_submitted, silent
 from spawners.metrics import ESTIMATE_ERROR, QUEUE_WAIT
-from spawners.progress import Moment, news
+from spawners.progress import STEPS, Forecast, Moment, asked_words, news
+from spawners.release import limit_of, released_minutes
 from spawners.rightsize import Used, record
 from spawners.room import must_have_room
 from spawners.tidy import tidy_up
@@ -51,7 +53,7 @@ from studiolo.language import _
 from studiolo.request import Request, check
 from studiolo.script import render
 from studiolo.session_job import session_job, session_log
-from studiolo.slurm.states import JobState, Tagged, Words, ended_words
+from studiolo.slurm.states import JobState, Tagged
 
 __all__ = ["NotPlaced", "StudioloSpawner"]
 
@@ -83,7 +85,8 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
     node = Unicode(help="The node that the session runs on, once its server listens.")
     address = Unicode(help="How the hub reaches that node.")
     served_port = Integer(help="The port that the server listens on there; 0 until it does.")
-    last_end = Dict(help="How the last session ended that was not stopped through the hub: job, state, node.")
+    asked_at = Integer(help="When the session was asked for, in seconds since 1970.")
+    last_end = Dict(help="How the last session ended that was not stopped through the hub: job, state, node, its log.")
     last_use = Dict(help="What the last session asked for and used (spawners/rightsize.py).")
 
     request: Request | None = None
@@ -99,6 +102,14 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
     _ticket = ""  # at the door to the scheduler
     _submitted: float | None = None  # when, if by this hub process
     _foretold: float | None = None  # when it would start, by what its owner could know then
+    _forecast = Forecast()
+    last_cluster = ""  # of the last start, which a failed one forgets
+    has_listened = False  # the last start had come to a server that listens
+    released: tuple[float, int] | None = None  # when it reported that nobody came within so many minutes
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.who_cancelled = WhoCancelled()
 
     @property
     def engine(self) -> Engine:
@@ -181,7 +192,9 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         start = asyncio.current_task()
         assert start is not None
         ticket = self._ticket = secrets.token_hex(8)
-        start.add_done_callback(lambda _: self.engine.door.leave(ticket))  # whatever becomes of it before it submits
+        start.add_done_callback(
+            lambda _done: self.engine.door.leave(ticket)
+        )  # whatever becomes of it before it submits
         return self._own_turn(ticket)
 
     async def _own_turn(self, ticket: str) -> list[str]:
@@ -196,6 +209,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         self._keep_log = False
         self.last_end = {}
         self._submitted = None
+        self._forecast, self.has_listened, self.released = Forecast(), False, None
         listening = self._listening = asyncio.get_running_loop().create_future()
         recorded = self._recorded = asyncio.get_running_loop().create_future()
         cut_off = self.engine.cut_off.take(self.user.name, self.name)
@@ -224,6 +238,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
             QUEUE_WAIT.labels(self.cluster).observe(max(0.0, state.start - self._submitted))
             if self._foretold is not None:
                 ESTIMATE_ERROR.labels(self.cluster).observe(state.start - self._foretold)
+        self.has_listened = True
         self.engine.watchers[self.cluster].settle(job)
         self.log.info("%s listens: job %d on %s port %d", self._log_name, job, self.node, self.served_port)
         return self._url()
@@ -239,6 +254,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         """Submit a new job. Its name is in the database before it is in the queue, its number as soon as there is one."""
         site = self.engine.site
         self.cluster = request.cluster
+        self.asked_at = int(time.time())
         self.session_id, self.log_id = secrets.token_hex(8), secrets.token_hex(16)
         self.job_id = ""
         secret = secrets.token_urlsafe(32)
@@ -308,6 +324,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
             self.engine.look_for_orphans(str(cut_off.state["cluster"]))
 
     def _expect(self) -> None:
+        self.last_cluster = self.cluster
         self.ip = self.engine.site.clusters[self.cluster].listen
         self.engine.expect(self.secret_digest, self)
 
@@ -362,9 +379,11 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
                     {change} if self._listening.done() else {change, self._listening}
                 )
                 timeout = None if deadline is None else max(0.0, deadline - loop.time())
-                done, _ = await asyncio.wait(waiting_for, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+                done, _rest = await asyncio.wait(waiting_for, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
                 if change in done:
                     state, change = change.result(), None
+                    if state.is_pending:
+                        self._forecast = self._forecast.heard(state.start, time.time())
                     if state.is_over:
                         self.log.error(
                             "%s: job %d ended as %s before its server answered", self._log_name, job, state.state
@@ -420,6 +439,8 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
             "STUDIOLO_MINUTES": str(self.request.minutes),
             "STUDIOLO_SCRATCH": site.paths.scratch,
             "STUDIOLO_WORKDIR": self.request.workdir or "",
+            "STUDIOLO_SESSION": self.session_id,
+            "STUDIOLO_UNATTENDED_MINUTES": str(limit_of(site, self.user_options)),
         }
         return environment
 
@@ -485,15 +506,19 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         site = self.engine.site
         return session_log(site, self.session_id, self.log_id) if site.paths.logs and self.session_id else ""
 
-    def log_tail(self) -> list[str]:
-        """The last lines of the session's log; where the hub can not read it, where its owner finds it."""
-        if not self.log_path():
-            return [f"(in your home folder: .studiolo-{self.session_id}.log)"] if self.session_id else []
+    def log_tail(self, session_id: str = "", log_id: str = "") -> list[str]:
+        """The last lines of a session's log, this one's if none is named; where the hub can not read it, where it is."""
+        site = self.engine.site
+        session_id, log_id = session_id or self.session_id, log_id or self.log_id
+        if not session_id:
+            return []
+        if not site.paths.logs:
+            return [_("(in your home folder: %(file)s)", file=session_log(site, session_id, log_id))]
         try:
             uid = pwd.getpwnam(self.user.name).pw_uid
         except KeyError:
             return []
-        return sessionlog.tail(self.log_path(), uid)
+        return sessionlog.tail(session_log(site, session_id, log_id), uid)
 
     # --- While it runs, and its end ----------------------------------------------------------------------------------
 
@@ -537,9 +562,19 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
             return 1
         if state is None or not state.is_over:
             return None
-        self.last_end = {"job": state.job, "state": state.state, "node": state.node}
+        self.last_end = self._end_of(state)
         self._see_tidied()
         return state.exit_code or (0 if state.state == "COMPLETED" else 1)
+
+    def _end_of(self, state: JobState) -> dict[str, Any]:
+        """What is kept of an end, for whoever comes back: in the database, and the log where it may say why."""
+        end: dict[str, Any] = {"job": state.job, "state": state.state, "node": state.node, "cluster": self.cluster}
+        if minutes := released_minutes(self.released, state.state, state.end or time.time()):
+            end["unattended"] = minutes
+        if state.state not in ("COMPLETED", "CANCELLED"):
+            self._preserve_log()
+            end |= {"session": self.session_id, "log": self.log_id}
+        return end
 
     def _lay_aside(self) -> bool:
         """Have a start that the last hub process left behind go on, once JupyterHub has tidied up after it."""
@@ -596,9 +631,8 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
 
     def run_post_stop_hook(self) -> Any:
         """Revoke every token of this server: JupyterHub forgets one that an earlier hub process made."""
-        note = f"Server at {self.server_base_url}"
         for token in list(self.user.orm_user.api_tokens):
-            if token.note == note:
+            if token.note == self.token_note:
                 self._revoke(token)
         return super().run_post_stop_hook()
 
@@ -625,7 +659,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
         """Tell the waiting person what happens, from what is asked for everybody: each of them costs the scheduler nothing."""
         told: dict[str, Any] | None = None
-        while (event := news(await self._moment())) is not None:
+        while (event := self.event()) is not None:
             if event != told:
                 told = event
                 yield event
@@ -637,7 +671,12 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
                 if self.job is not None and (state := watcher.state(self.job)) and state.is_pending:
                     await self.engine.facts[self.cluster].get()  # for the place in the line, which may change
 
-    async def _moment(self) -> Moment:
+    def event(self) -> dict[str, Any] | None:
+        """What the waiting person is told at this moment, in words; ``None`` once the start is over."""
+        event = news(self._moment())
+        return event and {**event, "asked_at": self.asked_at or None}
+
+    def _moment(self) -> Moment:
         now = time.time()
         if self.engine.door.holds(self._ticket) or (self._submission is not None and not self._submission.done()):
             return Moment(True, now, self.engine.door.ahead(self._ticket))
@@ -646,15 +685,25 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         watcher = self.engine.watchers[self.cluster]
         state, facts = watcher.state(self.job), self.engine.facts[self.cluster].last.facts
         place = facts.place(self.job) if facts else None
-        return Moment(False, now, job=self.job, state=state, place=place, answers=watcher.trouble is None)
+        answers = watcher.trouble is None
+        return Moment(False, now, job=self.job, state=state, place=place, answers=answers, forecast=self._forecast)
 
-    def last_words(self) -> Words | None:
-        """What ended the last session, where it was not stopped through the hub: for whoever comes back to it."""
-        if not self.last_end:
-            return None
-        state = JobState(int(self.last_end["job"]), str(self.last_end["state"]), node=str(self.last_end["node"]))
-        words = ended_words(state, served=True)
-        return Words(f"{words.what} {slurms_word(state)}", words.advice)
+    def steps(self) -> list[tuple[str, str]]:
+        """The way of a start, each step's name and its words."""
+        return [(name, _(words)) for name, words in STEPS.items()]
+
+    def asked(self) -> list[str]:
+        """What was asked for, in words; nothing before it is known."""
+        return asked_words(self.request, self.engine.site) if self.request else []
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a start that the last hub process left behind is about to go on."""
+        return self.engine.cut_off.holds(self.user.name, self.name)
+
+    async def explanation(self, error: BaseException | None = None) -> Explanation | None:
+        """Why the last start failed, with ``error``, or what ended the last session: for the page that says so."""
+        return await explain(self, error)
 
     # --- State -------------------------------------------------------------------------------------------------------
 
@@ -672,6 +721,11 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         """The path below which this server is, as JupyterHub writes it into the notes of its tokens."""
         return str(url_path_join(self.user.base_url, url_escape_path(self.name), "/"))
 
+    @property
+    def token_note(self) -> str:
+        """How JupyterHub marks the tokens of this server; an earlier hub process's too."""
+        return f"Server at {self.server_base_url}"
+
     def get_state(self) -> dict[str, Any]:
         """What a restarted hub needs to find the job again."""
         state: dict[str, Any] = super().get_state()
@@ -686,7 +740,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         """Take up the job of an earlier hub process."""
         super().load_state(state)
         for key in _RECORD:
-            setattr(self, key, state.get(key, 0 if key == "served_port" else ""))
+            setattr(self, key, state.get(key, 0 if key in _NUMBERS else ""))
         self.last_end, self.last_use = state.get("last_end", {}), state.get("last_use", {})
         if self.cluster not in self.engine.site.clusters:
             self.job_id = self.session_id = ""
@@ -704,13 +758,14 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         log = "" if self._keep_log else self.log_path()
         super().clear_state()
         for key in _RECORD:
-            setattr(self, key, 0 if key == "served_port" else "")
+            setattr(self, key, 0 if key in _NUMBERS else "")
         self._listening = self._recorded = self._submission = None
         if log:
             sessionlog.remove(log)
 
 
-_RECORD = ("cluster", "session_id", "log_id", "secret_digest", "node", "address", "served_port")
+_NUMBERS = ("served_port", "asked_at")
+_RECORD = ("cluster", "session_id", "log_id", "secret_digest", "node", "address", *_NUMBERS)
 
 
 async def _next(changes: AsyncIterator[JobState]) -> JobState:

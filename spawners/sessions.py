@@ -26,7 +26,8 @@ from spawners.usage import Usage
 from studiolo.language import _, plural
 from studiolo.request import Request
 from studiolo.site import Site
-from studiolo.slurm.states import JobState, pending_words
+from studiolo.slurm.reasons import pending_words
+from studiolo.slurm.states import JobState
 from studiolo.units import memory_words
 
 if TYPE_CHECKING:

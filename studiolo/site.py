@@ -193,6 +193,11 @@ class Hub(_Section):
         "A running cell or program is something, an open page is not.",
     )
     idle_warning: IdleTime = Field(10, description="How long before that its page warns.")
+    unattended_limit: IdleTime = Field(
+        15,
+        description="A session that has started and that nobody opens is released after so long, so that its place is "
+        "another's; 'never' to keep it.",
+    )
     start_limit: Minutes = Field(
         24 * 60, description="How long a session may wait in the queue before the hub gives it up."
     )
@@ -320,6 +325,9 @@ class Profile(_Section):
     features: tuple[Name, ...] = Field((), description="Node features it needs.")
     environment: Name | None = Field(None, description="Its environment; left out: the first one of the file.")
     idle_limit: IdleTime | None = Field(None, description="How long it may be idle; left out: hub.idle_limit.")
+    unattended_limit: IdleTime | None = Field(
+        None, description="How long it waits for somebody to come; left out: hub.unattended_limit."
+    )
 
 
 class Site(_Section):

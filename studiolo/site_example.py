@@ -70,6 +70,7 @@ _UNITS = {
     "listen_limit": minutes_words,
     "idle_limit": minutes_words,
     "idle_warning": minutes_words,
+    "unattended_limit": minutes_words,
 }
 
 

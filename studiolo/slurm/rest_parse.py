@@ -227,7 +227,7 @@ def parse_accounting_jobs(answer: object) -> dict[int, JobState]:
         told = JobState(
             job=number,
             state=word,
-            reason=str(state.get("reason") or "None"),
+            reason=_why(word, job, state),
             node="" if nodes == "None assigned" else nodes,
             start=read_number(times.get("start")) or None,
         )
@@ -235,6 +235,14 @@ def parse_accounting_jobs(answer: object) -> dict[int, JobState]:
         end = read_number(times.get("end")) or None
         found[number] = replace(told, end=end, exit_code=code, signal=signal) if told.is_over else told
     return found
+
+
+def _why(word: str, job: Mapping[str, Any], state: Mapping[str, Any]) -> str:
+    """The reason; whose doing it was, in the way of ``sacct``, where somebody cancelled the job."""
+    user = job.get("kill_request_user")
+    if word == "CANCELLED" and isinstance(user, str) and user:
+        return f"by {user}"
+    return str(state.get("reason") or "None")
 
 
 def parse_addresses(answer: object) -> dict[str, str]:

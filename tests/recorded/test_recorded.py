@@ -16,9 +16,10 @@ from studiolo.slurm.budgets import Budgets, GpuHours, parse_associations
 from studiolo.slurm.estimate import parse_estimate
 from studiolo.slurm.facts import Admission, NodeFacts, PartitionFacts, ReservationFacts, assemble
 from studiolo.slurm.parse import parse_accounting, parse_job_id, parse_node_addresses, parse_pending, parse_queue
+from studiolo.slurm.reasons import pending_words
 from studiolo.slurm.resources import Resources
 from studiolo.slurm.scontrol import parse_nodes, parse_partitions, parse_reservations
-from studiolo.slurm.states import JobState, pending_words
+from studiolo.slurm.states import JobState
 
 HERE = Path(__file__).parent
 

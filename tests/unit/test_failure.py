@@ -11,7 +11,22 @@ from hypothesis import strategies as st
 from jupyterhub.spawner import SpawnException
 from tornado.web import HTTPError
 
-from spawners.failure import RequestRefused, SessionFailed, ended, not_saved, not_submitted, silent, slurms_word
+from spawners.failure import (
+    KINDS,
+    Asked,
+    Cause,
+    RequestRefused,
+    SessionFailed,
+    cancelled_by,
+    ended,
+    ended_cause,
+    not_saved,
+    not_submitted,
+    sentences,
+    silent,
+    slurms_word,
+    tell,
+)
 from studiolo.errors import (
     Fault,
     HomeUnusable,
@@ -21,7 +36,9 @@ from studiolo.errors import (
     SlurmRefused,
     SlurmUnavailable,
 )
-from studiolo.slurm.states import OVER_STATES, JobState, ended_words
+from studiolo.request import check
+from studiolo.site import Site
+from studiolo.slurm.states import OVER_STATES, JobState
 
 HOSTILE = "<script>alert('x')</script><img src=x onerror=\"y\">&lt;b&gt;</pre></p>{{ 7*7 }}"
 TEXT = st.text() | st.just(HOSTILE)
@@ -155,8 +172,8 @@ def test_why_a_job_was_not_submitted_is_told_with_whose_move_it_is(
     failure = not_submitted(error, SUPPORT)
     page = Page(failure.jupyterhub_html_message)
     assert (failure.reason, failure.status_code) == (reason, status)
-    assert failure.jupyterhub_message == f"{what} {failure.advice}"
-    assert page.text == f"{what}{failure.advice}{SUPPORT}"
+    assert str(failure.jupyterhub_message).startswith(what)
+    assert page.text == f"{failure.what}{failure.advice}{SUPPORT}"
 
 
 def test_the_operators_own_words_are_not_for_people() -> None:
@@ -180,10 +197,10 @@ def test_a_database_that_can_not_be_written_is_the_supports_move() -> None:
 def test_every_end_is_told_in_words_with_slurms_own_and_the_log(state: str) -> None:
     job = JobState(7, state, node="gpu1")
     failure = ended(job, ["last line"], SUPPORT)
-    words = ended_words(job)
-    assert failure.jupyterhub_message == (
-        f"{words.what} Slurm's word for it is {state} (job 7 on gpu1). {words.advice}\nlast line"
-    )
+    what, why, advice, slurm = sentences(ended_cause(job))
+    assert slurm == f"Slurm's word for it is {state} (job 7 on gpu1)."
+    told = " ".join(part for part in (what, why, slurm, advice) if part)
+    assert failure.jupyterhub_message == f"{told}\nlast line"
     assert failure.reason == state.lower()
     assert failure.status_code == 500
     assert SUPPORT in Page(failure.jupyterhub_html_message).text
@@ -198,7 +215,8 @@ def test_every_end_is_told_in_words_with_slurms_own_and_the_log(state: str) -> N
 )
 def test_a_server_that_stays_silent_is_told_with_its_node_and_its_time(node: str, minutes: int, what: str) -> None:
     failure = silent(7, node, minutes, ["last line"], SUPPORT)
-    assert failure.jupyterhub_message == f"{what} {failure.advice}\nlast line"
+    assert str(failure.jupyterhub_message).startswith(what)
+    assert str(failure.jupyterhub_message).endswith(f"{failure.advice}\nlast line")
     assert failure.reason == "silent"
     assert SUPPORT in Page(failure.jupyterhub_html_message).text
 
@@ -220,3 +238,126 @@ def test_no_word_of_slurm_or_a_node_becomes_a_tag(kind: type[SlurmError], words:
         page = Page(failure.jupyterhub_html_message)
         assert [tag for tag, _ in page.tags] == [*tags, *(["p"] if words else [])]
         assert str(failure)
+
+
+# --- Why, and the next thing to do -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_has_its_sentences_and_one_next_action(kind: str, site: Site) -> None:
+    told = tell(Cause(kind, JobState(7, "FAILED", node="gpu1"), "Its words.", 15, "eve"), Asked({}, site), ["a line"])
+    assert told.kind == kind
+    assert told.what.endswith((".", ")."))
+    assert told.advice.endswith(".")
+    assert not told.why or told.why.endswith(".")
+    assert "%(" not in told.what + told.why + told.advice
+    assert told.action.label
+    assert told.action.kind in {"retry", "report", "choose", "smaller", "more-memory", "more-time", "other-partition"}
+    assert told.lines == ("a line",)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_whatever_the_next_action_asks_for_is_granted(kind: str, site: Site) -> None:
+    for name in site.profiles:
+        action = tell(Cause(kind), Asked({"profile": name}, site)).action
+        assert action.kind == "report" or check(action.options, site)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_the_site_grants_no_more_still_has_a_next_action(kind: str, site: Site) -> None:
+    assert tell(Cause(kind), Asked({"profile": "gone"}, site)).action.label
+
+
+def test_out_of_memory_offers_twice_as_much_as_far_as_it_goes(site: Site) -> None:
+    asked = Asked({"memory": "1G"}, site)
+    action = tell(Cause("out-of-memory"), asked).action
+    assert action.kind == "more-memory"
+    assert check(action.options, site).memory == 2048
+    request = check({}, site)
+    most = site.partitions[request.partition].max_memory
+    full = tell(Cause("out-of-memory"), Asked({"memory": f"{most}M"}, site)).action
+    assert full.kind in {"other-partition", "choose"}
+
+
+def test_at_the_end_of_its_time_twice_as_much_is_offered_and_what_was_asked_for_stays(site: Site) -> None:
+    action = tell(Cause("time-over"), Asked({"hours": "1", "cpus": 1}, site)).action
+    assert action.kind == "more-time"
+    assert dict(action.options) == {"cpus": 1, "minutes": 120}
+
+
+def test_a_folder_that_can_not_be_opened_is_left_out_of_the_next_request(site: Site) -> None:
+    action = tell(Cause("folder"), Asked({"workdir": "no/such", "cpus": 1}, site)).action
+    assert dict(action.options) == {"cpus": 1}
+
+
+@pytest.mark.parametrize(
+    ("line", "kind"),
+    [
+        ("OSError: [Errno 122] Disk quota exceeded: '/home/ada/x'", "quota"),
+        ("No space left on device", "quota"),
+        (
+            "studiolo: the folder /home/ada/no can not be opened (No such file or directory): choose another one",
+            "folder",
+        ),
+        ("studiolo: the hub at http://x can not be reached from this node (timed out): tell the support", "hub-away"),
+        ("ModuleNotFoundError: No module named 'spawners'", "environment"),
+        ("Lmod has detected the following error: The following module(s) are unknown", "environment"),
+        ("/bin/bash: line 9: exec: /opt/x/bin/python: cannot execute: required file not found", "environment"),
+        ("FATAL:   could not open image /x.sif", "environment"),
+        ("something else", "failed"),
+    ],
+)
+def test_the_log_of_a_failed_job_says_what_kind_of_failure_it_was(line: str, kind: str) -> None:
+    assert ended_cause(JobState(7, "FAILED"), ["before", line, "after"]).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("words", "kind"),
+    [
+        ("Batch job submission failed: Job violates accounting/QOS policy (job submit limit)", "limit"),
+        ("Batch job submission failed: Requested time limit is invalid (missing or exceeds some limit)", "too-long"),
+        ("Batch job submission failed: Requested node configuration is not available", "too-large"),
+        ("Batch job submission failed: Requested reservation is invalid", "reservation"),
+        ("Batch job submission failed: Invalid account or account/partition combination specified", "account"),
+        ("Batch job submission failed: Invalid qos specification", "account"),
+        ("Something that nobody has heard of", "refused"),
+    ],
+)
+def test_a_refusal_is_sorted_by_slurms_own_words(words: str, kind: str) -> None:
+    failure = not_submitted(SlurmRefused(ACTION, words), SUPPORT)
+    assert failure.cause is not None
+    assert failure.cause.kind == kind
+    assert failure.what.startswith(f"Slurm refused this session: {words}")
+
+
+def test_who_has_worked_in_a_session_is_told_other_things_than_who_waited_for_one() -> None:
+    ends = {
+        state: (ended_cause(JobState(7, state)), ended_cause(JobState(7, state), served=True)) for state in OVER_STATES
+    }
+    for state in ("COMPLETED", "FAILED", "TIMEOUT"):
+        before, after = ends[state]
+        assert before.kind != after.kind
+    for _before, after in ends.values():
+        assert "log below" not in " ".join(sentences(after))
+
+
+def test_a_session_that_nobody_came_to_says_so() -> None:
+    cause = ended_cause(JobState(7, "COMPLETED"), served=True, unattended=15)
+    assert sentences(cause)[0] == "Nobody came within 15 min, so it was released."
+
+
+@pytest.mark.parametrize(
+    ("facts", "words"),
+    [
+        ({"is_owner": True, "is_system": False}, "cancelled by yourself"),
+        ({"is_owner": False, "is_system": True}, "by an operator or by the system"),
+        ({"is_owner": False, "is_system": False}, "cancelled by the account eve"),
+    ],
+)
+def test_a_cancellation_says_whose_it_was(facts: dict[str, bool], words: str) -> None:
+    cause = cancelled_by(ended_cause(JobState(7, "CANCELLED")), "eve", **facts)
+    assert words in sentences(cause)[0]
+
+
+def test_an_end_that_nobody_has_heard_of_is_told_in_slurms_word() -> None:
+    assert "RECONFIG_FAIL" in sentences(ended_cause(JobState(1, "RECONFIG_FAIL")))[0]

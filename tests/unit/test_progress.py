@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spawners.progress import SILENT, Moment, news
-from studiolo.slurm.states import OVER_STATES, PENDING_STATES, RUNNING_STATES, JobState, pending_words
+from spawners.progress import MOVED_SECONDS, SILENT, STEPS, Forecast, Moment, asked_words, news, ordinal
+from studiolo.request import check
+from studiolo.site import Site
+from studiolo.slurm.reasons import pending_words
+from studiolo.slurm.states import OVER_STATES, PENDING_STATES, RUNNING_STATES, JobState
 
 NOW = 1_700_000_000.0
 HOSTILE = "<script>alert('x')</script>\n\ndata: {\"ready\": true}\n\x1b[2J"
@@ -21,7 +24,12 @@ def waiting(reason: str = "Priority", **facts: Any) -> JobState:
 
 
 def told(**facts: Any) -> dict[str, Any]:
-    """What is told of job 7 at :data:`NOW`."""
+    """What is told of job 7 at :data:`NOW`, but for what every event has."""
+    event = whole(**facts)
+    return {key: value for key, value in event.items() if key not in ("step", "title", "told", "answers")}
+
+
+def whole(**facts: Any) -> dict[str, Any]:
     event = news(Moment(**{"submitting": False, "now": NOW, "job": 7, **facts}))
     assert event is not None
     return event
@@ -29,7 +37,9 @@ def told(**facts: Any) -> dict[str, Any]:
 
 def test_while_it_is_submitted_nobody_ahead_is_not_mentioned() -> None:
     event = news(Moment(True, NOW))
-    assert event == {"progress": 5, "message": "Handing your request to the machine's scheduler."}
+    assert event is not None
+    assert event["progress"] == 5
+    assert event["message"] == event["told"] == "Handing your request to the machine's scheduler."
 
 
 def test_while_it_is_submitted_those_before_it_are_counted() -> None:
@@ -69,20 +79,20 @@ def test_a_waiting_job_tells_its_place_in_words_and_as_numbers() -> None:
     [(1, "1 min"), (61, "1 min"), (100, "2 min"), (5400, "1 h 30 min"), (2 * 86400, "2 d")],
 )
 def test_a_waiting_job_tells_when_slurm_expects_it_to_start(seconds: int, words: str) -> None:
-    event = told(state=waiting(start=int(NOW) + seconds))
+    event = told(state=waiting(), forecast=Forecast(int(NOW) + seconds))
     assert event["expected"] == NOW + seconds
     assert event["message"].endswith(f"Slurm expects it to start in about {words}.")
 
 
 @pytest.mark.parametrize("start", [None, 0, int(NOW) - 1, int(NOW)])
 def test_a_start_that_is_unknown_or_over_is_not_expected(start: int | None) -> None:
-    event = told(state=waiting(start=start))
+    event = told(state=waiting(), forecast=Forecast().heard(start, NOW))
     assert "expected" not in event
     assert event["message"] == pending_words("Priority")
 
 
 def test_place_and_expected_start_come_after_the_reason() -> None:
-    message = told(state=waiting("Resources", start=int(NOW) + 600), place=(1, 4))["message"]
+    message = told(state=waiting("Resources"), place=(1, 4), forecast=Forecast(int(NOW) + 600))["message"]
     assert message == (
         f"{pending_words('Resources')} You are number 1 of 4 in the line. Slurm expects it to start in about 10 min."
     )
@@ -117,6 +127,90 @@ def test_there_is_no_news_of_a_job_that_is_over(state: str, answers: bool) -> No
 
 def test_there_is_no_news_where_nothing_was_submitted() -> None:
     assert news(Moment(False, NOW)) is None
+
+
+@pytest.mark.parametrize(
+    ("facts", "step", "title"),
+    [
+        ({}, "line", "In line"),
+        ({"state": waiting()}, "line", "In line"),
+        ({"state": waiting(), "place": (3, 17)}, "line", "3rd in line"),
+        ({"state": JobState(7, "CONFIGURING", node="gpu1")}, "node", "Starting"),
+        ({"state": JobState(7, "RUNNING", node="gpu1")}, "server", "Starting"),
+    ],
+)
+def test_every_event_says_how_far_it_is_and_the_tab_in_few_words(facts: dict[str, Any], step: str, title: str) -> None:
+    event = whole(**facts)
+    assert (event["step"], event["title"]) == (step, title)
+    assert event["step"] in STEPS
+    assert event["answers"]
+
+
+def test_what_is_told_apart_from_times_holds_no_forecast() -> None:
+    event = whole(state=waiting(), place=(3, 17), forecast=Forecast(int(NOW) + 600, int(NOW) + 1200))
+    assert event["told"] == f"{pending_words('Priority')} You are number 3 of 17 in the line."
+    assert (event["expected"], event["was"]) == (NOW + 600, NOW + 1200)
+
+
+def test_while_slurm_does_not_answer_what_was_known_is_told_beside_that() -> None:
+    event = whole(state=waiting(), answers=False)
+    assert not event["answers"]
+    assert event["told"] == pending_words("Priority")
+
+
+@pytest.mark.parametrize(
+    ("number", "words"),
+    [
+        (1, "1st"),
+        (2, "2nd"),
+        (3, "3rd"),
+        (4, "4th"),
+        (11, "11th"),
+        (12, "12th"),
+        (13, "13th"),
+        (21, "21st"),
+        (112, "112th"),
+    ],
+)
+def test_a_place_is_counted_in_words(number: int, words: str) -> None:
+    assert ordinal(number) == words
+
+
+def test_what_was_asked_for_is_told_in_few_words(site: Site) -> None:
+    request = check({}, site)
+    assert asked_words(request, site)[0] == site.profiles[request.profile].title
+    assert all(asked_words(request, site))
+
+
+# --- A forecast that moves -------------------------------------------------------------------------------------------
+
+SOON, LATE = int(NOW) + 600, int(NOW) + 1500
+
+
+def test_a_first_forecast_has_not_moved() -> None:
+    assert Forecast().heard(SOON, NOW) == Forecast(SOON)
+
+
+def test_a_forecast_that_moves_says_what_it_was() -> None:
+    assert Forecast().heard(LATE, NOW).heard(SOON, NOW) == Forecast(SOON, LATE)
+
+
+def test_a_forecast_that_moves_twice_says_the_last() -> None:
+    assert Forecast().heard(LATE, NOW).heard(SOON, NOW).heard(LATE + 900, NOW) == Forecast(LATE + 900, SOON)
+
+
+@pytest.mark.parametrize("seconds", [0, 1, MOVED_SECONDS - 1, 1 - MOVED_SECONDS])
+def test_seconds_to_and_fro_are_no_news(seconds: int) -> None:
+    known = Forecast().heard(LATE, NOW).heard(SOON, NOW)
+    assert known.heard(SOON + seconds, NOW) is known
+
+
+@pytest.mark.parametrize("start", [None, 0, int(NOW)])
+def test_a_forecast_that_is_gone_for_a_while_is_remembered(start: int | None) -> None:
+    gone = Forecast().heard(LATE, NOW).heard(start, NOW)
+    assert gone == Forecast(None, LATE)
+    assert gone.heard(SOON, NOW) == Forecast(SOON, LATE)
+    assert gone.heard(LATE + 1, NOW) == Forecast(LATE + 1)
 
 
 @pytest.mark.parametrize("state", sorted(PENDING_STATES))

@@ -18,7 +18,7 @@ from tornado import web
 from spawners.engine import SITE_SETTING, Engine, engine_for
 from spawners.extend import ExtensionRefused, extend, own_session
 from spawners.named import LONGEST_TITLE, NamedSessions, title_refusal
-from spawners.sessions import overview, resources_words, title_of
+from spawners.sessions import look_at, overview, resources_words, title_of
 from spawners.stopping import let_go
 from studiolo.errors import RequestError
 from studiolo.language import _
@@ -70,8 +70,7 @@ class HomePage(NamedSessions, HomeHandler):  # type: ignore[misc]  # JupyterHub 
     def shown(self) -> dict[str, Any]:
         """The page's own values."""
         user, now = self.current_user, time.time()
-        for spawner in user.spawners.values():
-            spawner.looked_at = now
+        look_at(user, now)
         seen = overview(user, self.settings[SITE_SETTING], self.hub.base_url, now)
         active = {session["name"] for session in seen["sessions"]}
         kept = [s for s in user.all_spawners(include_default=False) if s.name not in active]

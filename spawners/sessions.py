@@ -33,7 +33,16 @@ from studiolo.units import memory_words
 if TYPE_CHECKING:
     from spawners.server import StudioloSpawner
 
-__all__ = ["Seen", "SessionEvents", "SessionsHandler", "described", "last_use", "overview", "resources_words"]
+__all__ = [
+    "Seen",
+    "SessionEvents",
+    "SessionsHandler",
+    "described",
+    "last_use",
+    "look_at",
+    "overview",
+    "resources_words",
+]
 
 HOUR = 3600
 LOOK_SECONDS = 2.0  # between two looks at what the hub knows, for a page that is open
@@ -151,6 +160,17 @@ def overview(user: Any, site_file: str, hub_url: str, now: float) -> dict[str, A
     }
 
 
+def look_at(user: Any, now: float) -> None:
+    """Somebody looks: their sessions report more often, and where one can be extended, the reservations ahead are asked for
+    with the snapshot that everybody shares, and are there at the next look."""
+    for spawner in user.spawners.values():
+        spawner.looked_at = now
+        request = spawner.request_now if spawner.ready else None
+        partition = spawner.engine.site.partitions.get(request.partition) if request else None
+        if partition and partition.max_extension:
+            spawner.engine.keep(spawner.engine.facts[spawner.cluster].get())
+
+
 def _seen(user: Any, spawner: StudioloSpawner, hub_url: str) -> Seen:
     engine = spawner.engine
     watcher, cache = engine.watchers.get(spawner.cluster), engine.facts.get(spawner.cluster)
@@ -227,8 +247,7 @@ class SessionsHandler(APIHandler):  # type: ignore[misc]  # JupyterHub has no ty
         if not self.has_scope(f"read:servers!user={user.name}"):
             raise web.HTTPError(403, "this token may not read your sessions")
         now = time.time()
-        for spawner in user.spawners.values():
-            spawner.looked_at = now
+        look_at(user, now)
         return overview(user, self.settings[SITE_SETTING], self.hub.base_url, now)
 
     async def get(self) -> None:

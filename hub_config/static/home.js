@@ -45,7 +45,9 @@ const tick = () => {
 
 // The hub's own page again, in place of what is shown; whoever is at a button stays there.
 const refresh = async () => {
-  const answer = await fetch(window.location.pathname, { headers: { Accept: "text/html" } });
+  // JupyterHub wants to know that a page of its own asks.
+  const headers = { Accept: "text/html", "X-XSRFToken": home().dataset.xsrf };
+  const answer = await fetch(window.location.pathname, { headers });
   if (!answer.ok || answer.redirected) return;
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   const fresh = page.getElementById("studiolo-home");
@@ -69,7 +71,9 @@ const refresh = async () => {
 let refreshing = Promise.resolve();
 let before = null;
 const follow = () => {
-  const events = new EventSource(home().dataset.events);
+  const address = new URL(home().dataset.events, window.location);
+  address.searchParams.set("_xsrf", home().dataset.xsrf);
+  const events = new EventSource(address);
   events.onmessage = ({ data }) => {
     const told = JSON.parse(data);
     offset = told.now - Date.now() / 1000;

@@ -7,6 +7,8 @@ const clock = new Intl.DateTimeFormat(document.documentElement.lang, { hour: "2-
 const day = new Intl.DateTimeFormat(document.documentElement.lang, { weekday: "short", hour: "2-digit", minute: "2-digit" });
 const FIRST_PAUSE = 1000;
 const LONGEST_PAUSE = 15000;
+const LONGER_PAUSE = 2000;
+const CANCELLED = "Spawn cancelled"; // JupyterHub's own words
 const CONSENT = "studiolo-notify";
 
 let stream = null;
@@ -84,8 +86,12 @@ function listen() {
     pause = FIRST_PAUSE;
     const event = JSON.parse(text);
     if (leaving || over) return;
-    if (event.ready || event.failed) finish(Boolean(event.ready));
-    else show(event);
+    if (event.ready) finish(true);
+    else if (event.failed) {
+      // A hub that is being restarted calls every start cancelled, and goes on with it: what stands there now tells.
+      stream.close();
+      setTimeout(look, event.message === CANCELLED ? LONGER_PAUSE : 0);
+    } else show(event);
   };
   stream.onerror = () => {
     if (over || leaving) return;

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from spawners import sessionlog
 from spawners.adoption import CutOffStarts
+from spawners.choosing import Choosing
 from spawners.orphans import OrphanSweeper
 from spawners.turnstile import Turnstile
 from studiolo.errors import SlurmError
@@ -48,6 +49,7 @@ class Engine:
         self.slurm = {name: connect(site, name) for name in site.clusters}
         self.watchers = {name: QueueWatcher(client) for name, client in self.slurm.items()}
         self.facts = {name: FactsCache(client) for name, client in self.slurm.items()}
+        self.choosing = Choosing(site, self.slurm, self.facts, self.watchers)
         self.door = Turnstile(SUBMISSIONS_AT_ONCE)
         self.cut_off = CutOffStarts()
         self._sweepers: dict[str, OrphanSweeper] = {}

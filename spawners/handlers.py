@@ -23,7 +23,7 @@ from spawners.certificates import RequestNotUsable
 from spawners.engine import SITE_SETTING, digest, engine_for
 from spawners.failure import RequestRefused
 from spawners.named import NamedSessions, SpawnPage, name_refusal
-from spawners.offers import ClustersHandler
+from spawners.offers import EstimateHandler, OffersEventsHandler, OffersHandler
 from spawners.presets import PresetsHandler
 from spawners.room import must_have_room
 from spawners.server import NotPlaced, StudioloSpawner
@@ -216,8 +216,10 @@ def install() -> None:
     ours = [
         (r"/api/studiolo/bootstrap", BootstrapHandler),
         (r"/api/studiolo/listening", ListeningHandler),
-        (r"/api/studiolo/clusters", ClustersHandler),
         (r"/api/studiolo/presets(?:/([^/]+))?", PresetsHandler),
+        (r"/api/studiolo/offers", OffersHandler),
+        (r"/api/studiolo/offers/events", OffersEventsHandler),
+        (r"/api/studiolo/estimate", EstimateHandler),
     ]
     kept = [route for route in apihandlers.default_handlers if route[0] != STOCK_CALLBACK and route not in ours]
     apihandlers.default_handlers[:] = ours + [

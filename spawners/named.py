@@ -17,7 +17,6 @@ from tornado import web
 from tornado.httputil import url_concat
 
 from spawners.engine import SITE_SETTING, engine_for
-from spawners.offers import silent_since
 from spawners.presets import PresetsUnreadable, presets_of
 from spawners.startpage import link_options, start_page
 from studiolo.errors import shown
@@ -165,7 +164,7 @@ class SpawnPage(NamedSessions, SpawnHandler):  # type: ignore[misc]  # JupyterHu
         ) | {
             "session_title": spawner.display_name or self.session_name,
             "presets_fault": presets_fault,
-            "silent": any(silent_since(engine, cluster) is not None for cluster in engine.facts),
+            "silent": any(engine.choosing.silent_since(cluster) is not None for cluster in engine.facts),
             "url": self._own_address(),
         }
         page: str = await super()._render_form(for_user, str(self._page["form"]), message, html_message)

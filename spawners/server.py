@@ -39,7 +39,7 @@ from spawners.adoption import CutOff, begin_again
 from spawners.certificates import authority_in, public_key, session_names
 from spawners.engine import Engine, digest, engine_for
 from spawners.failure import RequestRefused, SessionFailed, ended, not_saved, not_submitted, silent, slurms_word
-from spawners.metrics import QUEUE_WAIT
+from spawners.metrics import ESTIMATE_ERROR, QUEUE_WAIT
 from spawners.progress import Moment, news
 from spawners.room import must_have_room
 from spawners.tidy import tidy_up
@@ -91,6 +91,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
     _tidying = False
     _ticket = ""  # at the door to the scheduler
     _submitted: float | None = None  # when, if by this hub process
+    _foretold: float | None = None  # when it would start, by what its owner could know then
 
     @property
     def engine(self) -> Engine:
@@ -206,6 +207,8 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         recorded.set_result(None)
         if self._submitted and state.start:
             QUEUE_WAIT.labels(self.cluster).observe(max(0.0, state.start - self._submitted))
+            if self._foretold is not None:
+                ESTIMATE_ERROR.labels(self.cluster).observe(state.start - self._foretold)
         self.engine.watchers[self.cluster].settle(job)
         self.log.info("%s listens: job %d on %s port %d", self._log_name, job, self.node, self.served_port)
         return self._url()
@@ -230,6 +233,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         script = render(request, site, session_job(site, request, self.session_id, self.log_id))
         environment = {"STUDIOLO_HUB": self.hub_url(), "STUDIOLO_BOOTSTRAP": secret, **self.visitor()}
         await self.engine.door.enter(self._ticket)
+        self._foretold = self.engine.choosing.expected(request, self.user.name)
         try:
             job = await self.engine.slurm[self.cluster].submit(self.user.name, script, environment)
         except SlurmUnavailable:

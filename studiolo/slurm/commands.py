@@ -15,6 +15,7 @@ from typing import TypeVar
 from studiolo.errors import HomeUnusable, LauncherFailed, SlurmRefused, SlurmUnavailable
 from studiolo.script import Batch, Directives
 from studiolo.site import Cluster
+from studiolo.slurm.budgets import Budgets, parse_associations
 from studiolo.slurm.estimate import parse_estimate, trial
 from studiolo.slurm.facts import ClusterFacts, assemble
 from studiolo.slurm.parse import (
@@ -152,6 +153,12 @@ class CommandSlurm:
         line = ["squeue", "--noheader", "--all", "--priority", "--states=PENDING", "--sort=-p,i"]
         asked = await self._ask([*line, f"--format={PENDING_FORMAT}"])
         return assemble(taken, nodes, partitions, reservations, self._parsed(parse_pending, asked, "list waiting jobs"))
+
+    async def budgets(self) -> Budgets:
+        """Ask for all accounts, who is in them and what is left of each: one question, which slurmctld answers from memory."""
+        taken = time.time()
+        answer = await self._ask(["scontrol", "--oneliner", "show", "assoc_mgr", "flags=assoc"])
+        return self._parsed(lambda out: parse_associations(out, taken), answer, "list accounts")
 
     def _parsed(self, parse: Callable[[str], _Value], answer: _Answer, action: str) -> _Value:
         if answer.status:

@@ -21,9 +21,11 @@ from yarl import URL
 from studiolo.errors import LauncherFailed, SlurmError, SlurmRefused, SlurmUnavailable, printable
 from studiolo.script import Batch, Directives
 from studiolo.site import Cluster
+from studiolo.slurm.budgets import Budgets
 from studiolo.slurm.facts import ClusterFacts, assemble
 from studiolo.slurm.parse import SILENT
 from studiolo.slurm.people import member
+from studiolo.slurm.rest_budgets import SHARES_SINCE, rest_budgets, rest_usage
 from studiolo.slurm.rest_facts import rest_nodes, rest_partitions, rest_pending, rest_reservations
 from studiolo.slurm.rest_parse import (
     INVALID_JOB_ID,
@@ -208,6 +210,13 @@ class RestSlurm:
         partitions = await self._list("partitions", rest_partitions)
         reservations = await self._list("reservations", rest_reservations)
         return assemble(taken, nodes, partitions, reservations, await self._list("jobs", rest_pending))
+
+    async def budgets(self) -> Budgets:
+        """Ask accounting for all accounts, who is in them and their limits; slurmctld for their use, where it tells."""
+        taken, action = self._clock(), "list accounts"
+        answer = await self._call(_Question("associations", action, "/slurmdb/{}/associations"))
+        usage = await self._list("shares", rest_usage) if await self.version() >= SHARES_SINCE else None
+        return await self._answered(lambda fields: rest_budgets(fields, taken, usage), answer, action)
 
     async def _list(self, what: str, parse: Callable[[object], _Value]) -> _Value:
         answer = await self._call(_Question(what, f"list {what}", f"/slurm/{{}}/{what}"))

@@ -33,7 +33,7 @@ BUDGET_PACE = SnapshotPace(fresh=180.0, silent=900.0)
 # Reservations begin and sessions would end later while a snapshot stands, because Slurm is silent.
 VIEW_SECONDS = 60
 # Of those, so many are asked about for somebody who waits for the answer.
-ASKED_PROPOSALS = 3
+ASKED_PROPOSALS = 2
 
 
 class Choosing:

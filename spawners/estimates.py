@@ -43,9 +43,9 @@ class EstimatePace:
 
     fresh: float = 60.0
     kept: float = 180.0
-    per_minute: int = 20
+    per_minute: int = 24
     shared: int = 12
-    per_person: int = 6
+    per_person: int = 8
     at_once: int = 2
     silent: float = 120.0
     barred: float = 300.0

@@ -21,8 +21,16 @@ from studiolo.units import memory_words, minutes_words, parse_memory, parse_minu
 __all__ = ["choice_words", "choices", "field_of", "needs", "options", "render", "words"]
 
 
-def render(site: Site, values: Mapping[str, object], faults: Iterable[Fault] = ()) -> str:
-    """Return the form's HTML, filled in with ``values``, each fault at its field; everything in it is escaped."""
+def render(
+    site: Site,
+    values: Mapping[str, object],
+    faults: Iterable[Fault] = (),
+    live: Mapping[str, Any] | None = None,
+) -> str:
+    """Return the form's HTML, filled in with ``values``, each fault at its field; everything in it is escaped.
+
+    ``live`` are the offers: what each card would mean now, as far as that is known.
+    """
     shown = {key: _text(values.get(key)) for key in FIELDS}
     if shown["profile"] not in site.profiles:
         shown["profile"] = site.default_profile
@@ -48,6 +56,7 @@ def render(site: Site, values: Mapping[str, object], faults: Iterable[Fault] = (
         wanted_features=[part.strip() for part in shown["features"].split(",")],
         has_gpus=any(partition.max_gpus for partition in site.partitions.values()),
         has_shards=any(partition.max_shards for partition in site.partitions.values()),
+        live={name: _live(live, name) for name in site.profiles},
         needs={name: needs(site, profile) for name, profile in site.profiles.items()},
         faults=told,
         open_details=any(value for key, value in shown.items() if key != "profile"),
@@ -216,6 +225,19 @@ def words() -> dict[str, str]:
         "failed": _("That did not work. Try again in a moment."),
         "name_first": _("Give it a name first."),
     }
+
+
+def _live(offers: Mapping[str, Any] | None, name: str) -> dict[str, str]:
+    """What the script would show first: when a card starts, and what hinders it."""
+    known = offers["profiles"].get(name) if offers else None
+    if not offers or not known or known["starts"] == "unknown":
+        return {"kind": "", "starts": "", "obstacle": ""}
+    told = {"now": _("Starts now"), "never": _("Can not start as it stands")}
+    starts = told.get(known["starts"], _("Has to wait; nobody can say yet how long"))
+    if known["starts"] == "later" and known["expected"]:
+        minutes = max(1, round((known["expected"] - offers["now"]) / 60))
+        starts = _("Starts in about %(time)s", time=minutes_words(minutes))
+    return {"kind": known["starts"], "starts": starts, "obstacle": (known["obstacle"] or {}).get("text", "")}
 
 
 def _counted(key: str, text: str) -> str:

@@ -7,6 +7,7 @@ has to offer.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +18,7 @@ from tornado import web
 from tornado.httputil import url_concat
 
 from spawners.engine import SITE_SETTING, engine_for
+from spawners.offers import offers
 from spawners.presets import PresetsUnreadable, presets_of
 from spawners.startpage import link_options, start_page
 from studiolo.errors import shown
@@ -161,10 +163,11 @@ class SpawnPage(NamedSessions, SpawnHandler):  # type: ignore[misc]  # JupyterHu
             link=self._link,
             preset=self.get_query_argument("preset", None),
             submitted=submitted,
+            # What is known at this moment; the page's script asks for more.
+            live=offers(engine.choosing, self.current_user.name, time.time(), may_ask=False),
         ) | {
             "session_title": spawner.display_name or self.session_name,
             "presets_fault": presets_fault,
-            "silent": any(engine.choosing.silent_since(cluster) is not None for cluster in engine.facts),
             "url": self._own_address(),
         }
         page: str = await super()._render_form(for_user, str(self._page["form"]), message, html_message)

@@ -32,12 +32,13 @@ def start_page(
     link: Mapping[str, object] | None = None,
     preset: str | None = None,
     submitted: Mapping[str, Sequence[str]] | None = None,
+    live: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The page's own part of what its template shows.
 
     Filled in is, first of these that is there: what was just refused (``submitted``, form data), the options of a
     ``link``, those of the ``preset`` of that name, the ``last`` choice. Whatever it is, the page says what the site has
-    against it.
+    against it. ``live`` are the offers (spawners/offers.py) as they are known without asking.
     """
     notice = ""
     if submitted is not None:
@@ -54,7 +55,9 @@ def start_page(
             notice = _("You have no preset of that name.")
     faults = faults_of(site, values)
     return {
-        "form": form.render(site, values, faults),
+        "form": form.render(site, values, faults, live),
+        "live": live,
+        "silent": bool(live and live["silent_since"] is not None),
         "notice": notice,
         "faults": [_shown(fault) for fault in faults],
         "refused": submitted is not None,

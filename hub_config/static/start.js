@@ -9,7 +9,7 @@ const ESTIMATE_PAUSE = 500; // ms after the last key
 const ESTIMATE_KEPT = 30_000; // ms that an answer about the knobs is good for
 const FIELDS = ["minutes", "cpus", "memory", "gpus", "shards", "partition", "account", "qos", "environment", "reservation", "workdir"];
 
-let offers = null;
+let offers = JSON.parse(document.getElementById("studiolo-offers").textContent);
 const estimates = new Map(); // keyOf(options) -> { answer, at }
 
 const element = (id) => document.getElementById(id);
@@ -102,7 +102,7 @@ function startsWords(known) {
 function project(options) {
   const name = options.account ?? choices.profiles[options.profile]?.account;
   const found = Object.entries(offers?.accounts ?? {}).find(([key, account]) => (name ? key === name : account.default));
-  return found ? found[1] : null;
+  return found ? { ...found[1], title: found[1].title || found[0] } : null;
 }
 
 function costWords(known, options) {
@@ -110,13 +110,13 @@ function costWords(known, options) {
   if (!known.cost.gpu_hours) return words.cost_none;
   const account = project(options);
   const cost = number(known.cost.gpu_hours);
-  if (account?.gpu_hours?.left === null || account?.gpu_hours === undefined) return fill(words.cost, { cost });
+  if ((account?.gpu_hours?.left ?? null) === null) return fill(words.cost, { cost });
   return fill(words.cost_left, { cost, left: number(account.gpu_hours.left), project: account.title });
 }
 
 function freeWords(known, profile) {
-  if (!known?.total) return "";
   const kind = profile.gpus ? "gpus" : profile.shards ? "shards" : "cpus";
+  if ((known?.total?.[kind] ?? null) === null) return "";
   const told = [fill(words[`free_${kind}`], { free: number(known.free[kind]), total: number(known.total[kind]) })];
   if (known.waiting) told.push(fill(words.waiting, { count: number(known.waiting) }));
   return told.join(" · ");
@@ -203,9 +203,11 @@ function showChoice() {
 
 function showFaults(faults) {
   const told = {};
-  for (const { field, text } of faults) {
+  for (const { field, value, text } of faults) {
     const key = field === "hours" ? "minutes" : field;
-    told[key] = told[key] ? `${told[key]}; ${text}` : text;
+    const named = value ? `${field} = ${value}: ` : `${field}: `; // at its field, that is plain to see
+    const short = text.startsWith(named) ? text.slice(named.length) : text;
+    told[key] = told[key] ? `${told[key]}; ${short}` : short;
   }
   for (const key of [...FIELDS, "features", "profile"]) {
     say(element(`studiolo-${key}-fault`), told[key] ?? "");
@@ -351,15 +353,19 @@ function showSilence() {
   say(banner, since ? fill(words.silent, { time: clock.format(new Date(since * 1000)) }) : words.silent_always);
 }
 
+function showOffers() {
+  showSilence();
+  showLimits();
+  showCards();
+  askSoon();
+  showChoice();
+}
+
 function listen() {
   const events = new EventSource(`${page.dataset.offers}?_xsrf=${encodeURIComponent(page.dataset.xsrf)}`);
   events.onmessage = ({ data }) => {
     offers = JSON.parse(data);
-    showSilence();
-    showLimits();
-    showCards();
-    askSoon();
-    showChoice();
+    showOffers();
   };
   window.addEventListener("pagehide", () => events.close(), { once: true });
 }
@@ -464,5 +470,6 @@ element("studiolo-copy").addEventListener("click", async () => {
 });
 
 element("studiolo-keep").hidden = false;
-changed();
+if (offers) showOffers();
+else changed();
 listen();

@@ -123,7 +123,6 @@ class FakeHub:
                 user=person,
                 for_user=person,
                 presets_fault="",
-                silent=False,
                 url="/hub/spawn",
                 xsrf_token="x",
                 jupyterhub_version=jupyterhub.__version__,

@@ -44,7 +44,7 @@ def html(shown: dict[str, Any], **more: Any) -> str:
         "base_url": "/hub/",
         "user": person,
     }
-    beside = {"for_user": person, "silent": False, "presets_fault": "", "xsrf_token": "x", "url": "/hub/spawn?_xsrf=x"}
+    beside = {"for_user": person, "presets_fault": "", "xsrf_token": "x", "url": "/hub/spawn?_xsrf=x"}
     return environment.get_template("spawn.html").render(**values, **beside, **(shown | more))
 
 
@@ -177,7 +177,7 @@ def test_whatever_people_bring_along_is_text_on_the_page(
     site: Site, last: dict[str, object], presets: dict[str, dict[str, object]], link: dict[str, object]
 ) -> None:
     text = html(page(site, last=last, presets=presets, link=link), session_title=HOSTILE)
-    assert text.count("<script") == 3
+    assert text.count("<script") == 4
     assert "<img" not in text
 
 
@@ -205,3 +205,24 @@ def test_the_scripts_texts_and_the_page_agree(site: Site) -> None:
 def test_nothing_of_the_script_is_built_as_html() -> None:
     script = (ASSETS / "start.js").read_text(encoding="utf-8")
     assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(", script)
+
+
+@pytest.mark.parametrize(
+    ("known", "kind", "words"),
+    [
+        ({"starts": "now", "expected": None, "obstacle": None}, "now", "Starts now"),
+        ({"starts": "later", "expected": 1720, "obstacle": None}, "later", "Starts in about 12 min"),
+        ({"starts": "later", "expected": None, "obstacle": None}, "later", "Has to wait"),
+        ({"starts": "never", "expected": None, "obstacle": {"text": HOSTILE}}, "never", "Can not start"),
+        ({"starts": "unknown", "expected": None, "obstacle": None}, "", ""),
+    ],
+)
+def test_what_is_known_already_is_on_the_page_without_a_script(
+    site: Site, known: dict[str, Any], kind: str, words: str
+) -> None:
+    live = {"now": 1000, "silent_since": 900.0, "profiles": {"learn": known}}
+    shown = page(site, live=live)
+    assert f'data-kind="{kind}">{words}' in shown["form"]
+    assert "<img" not in shown["form"]
+    assert "The machine&#39;s scheduler does not answer" in html(shown)
+    assert "scheduler does not answer" not in html(page(site)).split("studiolo-words")[0]

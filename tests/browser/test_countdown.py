@@ -123,6 +123,15 @@ def test_every_language_has_every_text_with_the_same_blanks(stage: Page) -> None
             )
 
 
+def test_jupyterlab_shows_every_message_as_a_whole(stage: Page) -> None:
+    for language, texts in stage.evaluate("() => _JUPYTERLAB.studiolo.parts.TEXTS").items():
+        for key, text in texts.items():
+            filled = (
+                text.replace("%(time)s", "30 Minuten").replace("%(clock)s", "12:34 PM").replace("%(names)s", "a.ipynb")
+            )
+            assert len(filled) <= 140, (language, key)
+
+
 # --- In JupyterLab ---------------------------------------------------------------------------------------------------
 
 

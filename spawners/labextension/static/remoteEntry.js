@@ -216,8 +216,8 @@ window._JUPYTERLAB.studiolo = (() => {
   // What is shown in the status bar.
   const statusItem = (Widget, statusBar) => {
     const node = document.createElement("div");
-    node.className = "studiolo-time-left";
-    node.style.cssText = "padding: 0 8px; font-variant-numeric: tabular-nums; white-space: nowrap;";
+    node.className = "jp-StatusBar-TextItem studiolo-time-left";
+    node.style.cssText = "font-variant-numeric: tabular-nums; white-space: nowrap;";
     const widget = new Widget({ node });
     statusBar?.registerStatusItem("studiolo:time-left", { item: widget, align: "right", rank: 1 });
     return (text, title, soon) => {

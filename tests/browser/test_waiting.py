@@ -104,7 +104,9 @@ def test_a_shut_part_of_the_machine_is_told_and_the_start_can_be_cancelled_with_
 ) -> None:
     with chaos.closed():
         name = waiting()
-        expect(state(page)).to_contain_text("This part of the machine is closed at the moment. (Slurm says: PartitionDown)")
+        expect(state(page)).to_contain_text(
+            "This part of the machine is closed at the moment. (Slurm says: PartitionDown)"
+        )
         page.locator("body").press("Tab")
         for _n in range(20):
             if page.evaluate("document.activeElement.id") == "studiolo-cancel":
@@ -144,10 +146,14 @@ def test_a_silent_scheduler_is_told_calmly_and_what_was_known_stays(
         waiting()
         expect(state(page)).to_contain_text("PartitionDown")
         with chaos.stopped("slurmctld"):
-            expect(page.locator("#studiolo-calm")).to_contain_text("The machine's scheduler does not answer at the moment.")
+            expect(page.locator("#studiolo-calm")).to_contain_text(
+                "The machine's scheduler does not answer at the moment."
+            )
             expect(state(page)).to_contain_text("PartitionDown")
             page.reload()
-            expect(page.locator("#studiolo-calm")).to_contain_text("The machine's scheduler does not answer at the moment.")
+            expect(page.locator("#studiolo-calm")).to_contain_text(
+                "The machine's scheduler does not answer at the moment."
+            )
             expect(state(page)).to_contain_text("PartitionDown")
         expect(page.locator("#studiolo-calm")).to_be_empty(timeout=90_000)
 
@@ -172,7 +178,9 @@ def test_with_consent_a_notification_tells_that_it_is_ready(
 def test_without_consent_nothing_is_asked_and_nothing_notified(
     page: Page, chaos: Chaos, waiting: Callable[..., str]
 ) -> None:
-    page.add_init_script("window.Notification.requestPermission = async () => { window.asked = true; return 'denied'; };")
+    page.add_init_script(
+        "window.Notification.requestPermission = async () => { window.asked = true; return 'denied'; };"
+    )
     with chaos.closed():
         waiting()
         expect(state(page)).to_contain_text("PartitionDown")

@@ -12,7 +12,7 @@ help:
 	@echo 'make test-slurm24  those of cluster and hub once more, on Slurm 24.11 (Debian 13 in a folder)'
 	@echo 'make test-fast  the tests that need no process, in seconds'
 	@echo 'make bench      beside stock batchspawner (ARGS="class-start-60 --runs 5" for some rows)'
-	@echo 'make lint docs'
+	@echo 'make lint docs  docs with pictures from a platform of their own (ARGS=--no-pictures: as they are)'
 
 up down status clean test test-slurm24 test-fast lint docs bench:
 	@test -x $(PYTHON) || { echo 'Install Python first: apt-get install python3' >&2; exit 2; }

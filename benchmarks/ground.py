@@ -147,8 +147,6 @@ class Ground:
         finally:
             self.slurm("scontrol", "update", f"PartitionName={partition}", "State=UP")
 
-    # -- additions --------------------------------------------------------------------------------
-
     def featherweight(self) -> Path:
         """The featherweight server as a program that everybody can run."""
         key, request = certificate_request()

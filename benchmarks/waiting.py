@@ -56,7 +56,8 @@ async def one_wait(ground: Ground, hub: Hub, options: Mapping[str, Any]) -> tupl
                 with suppress(asyncio.CancelledError):
                     await asyncio.gather(*pages, return_exceptions=True)
                 await hub.stop_all(clients)
-                await asyncio.to_thread(ground.await_quiet)
+                # Stock loses sight of some that it stops while they wait; ours must not, and this would wait in vain.
+                await asyncio.to_thread(ground.await_quiet if options is OURS else ground.clear)
 
 
 async def _minute(ground: Ground, hub: Hub, learners: list[str]) -> tuple[float, float]:

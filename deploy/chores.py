@@ -20,6 +20,7 @@ DEVELOPER_EXTRAS = ("hub", "lab", "slurmbox")
 DEVELOPER_GROUPS = ("test", "lint", "docs")
 BENCH_CLASS = 60  # people who start at once
 PUTTING_BACK_S = 120
+NO_PICTURES = "--no-pictures"
 
 
 def test(settings: Settings, keep: bool, pytest_arguments: Sequence[str]) -> int:
@@ -130,14 +131,43 @@ def lint() -> int:
     return max(show(command) for command in commands)
 
 
-def docs() -> int:
-    """The documentation as HTML; a warning is an error."""
+def docs(settings: Settings, keep: bool, arguments: Sequence[str]) -> int:
+    """The documentation as HTML, its pictures taken anew from the running product; a warning is an error."""
+    if unknown := set(arguments) - {NO_PICTURES}:
+        raise Refused([f"make docs knows {NO_PICTURES}, not {' '.join(sorted(unknown))}."])
+    status = 0 if NO_PICTURES in arguments else pictures(settings, keep)
     python = developer_environment()
     target = CHECKOUT / "docs" / "_build" / "html"
-    status = show([python, "-m", "sphinx", "-W", "--keep-going", "-b", "html", "docs", target])
+    status = max(status, show([python, "-m", "sphinx", "-W", "--keep-going", "-b", "html", "docs", target]))
     if status == 0:
         print(f"See {target / 'index.html'}")
     return status
+
+
+def pictures(settings: Settings, keep: bool) -> int:
+    """Take docs/images anew on a platform of their own; where none is possible, say what it needs and keep them."""
+    kept = f"The pictures stay as they are (make docs ARGS={NO_PICTURES} does not ask)."
+    if os.geteuid() != 0 or not settings.browser:
+        print(f"Taking pictures needs root, for a platform of its own, and a browser. {kept}")
+        return 0
+
+    def act() -> int:
+        environment = {
+            **clean_environment(os.environ),
+            "STUDIOLO_STATE": str(settings.state),
+            "PYTHONPATH": str(CHECKOUT / "tests" / "support"),
+        }
+        status = phase1.up(settings)
+        command = [str(settings.python), "-B", "docs/pictures.py"]
+        return status or subprocess.run(command, cwd=CHECKOUT, env=environment, check=False).returncode
+
+    try:
+        return on_own_instance(settings, keep, act)
+    except Refused as refused:
+        print(
+            "\n".join(["Taking pictures needs a platform, which can not be brought up here:", *refused.problems, kept])
+        )
+        return 0
 
 
 def developer_environment() -> Path:

@@ -13,9 +13,9 @@ from deploy.signals import exit_status_of, polite
 
 AS_ROOT = ("up", "down", "status", "clean", "test", "test-slurm24", "bench")
 NAMED_INSTANCE = ("up", "down", "status", "clean")
-OWN_INSTANCE = ("test", "bench")
+OWN_INSTANCE = ("test", "bench", "docs")
 COMMANDS = (*AS_ROOT, "test-fast", "lint", "docs")
-WITH_ARGUMENTS = ("test", "test-slurm24", "test-fast", "bench")
+WITH_ARGUMENTS = ("test", "test-slurm24", "test-fast", "bench", "docs")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -56,7 +56,7 @@ def action(command: str, settings: Settings, rest: Sequence[str]) -> Callable[[]
         "test-slurm24": lambda: slurm24.test(os.environ, rest),
         "test-fast": lambda: chores.test_fast(rest),
         "lint": chores.lint,
-        "docs": chores.docs,
+        "docs": lambda: chores.docs(settings, keep, rest),
         "bench": lambda: chores.bench(settings, keep, rest),
     }
     return actions[command]

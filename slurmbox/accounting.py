@@ -37,6 +37,10 @@ ACCESS_MODES: tuple[AccessMode, ...] = (
 )
 
 
+OPERATORS = "root"
+"""The account that every cluster of Slurm's has."""
+
+
 def group_limits(mode: AccessMode, *, shards: bool) -> str:
     """``GrpTRESMins`` of an account. Billing, which counts quarters of a GPU, binds whole and shared GPUs together."""
     quarters = mode.gpu_minutes * SHARDS_PER_GPU
@@ -75,9 +79,11 @@ def commands(
     shards: bool,
     have_qos: Collection[str] = (),
     have: Mapping[str, Collection[str]] | None = None,
+    operator: str = "",
 ) -> list[list[str]]:
     """Arguments of the sacctmgr calls that lead from what there is to what is wanted, in order.
 
+    ``operator`` is the unix account that may do what Slurm lets its operators do, such as extend jobs.
     ``have`` maps each Slurm account that exists on the cluster to the people in it. What exists already gets
     the wanted limits again, so a changed limit arrives; people are never removed.
     """
@@ -106,6 +112,9 @@ def commands(
         out.append(
             ["add", "user", ",".join(names), f"cluster={cluster}", f"account={account}", f"DefaultAccount={default}"]
         )
+    if operator and operator not in known.get(OPERATORS, ()):
+        # Into an account of Slurm's own, which no job of ours is charged to.
+        out.append(["add", "user", operator, f"cluster={cluster}", f"account={OPERATORS}", "AdminLevel=Operator"])
     return out
 
 
@@ -149,10 +158,16 @@ def load(instance: Instance) -> None:
         shards=instance.features.shards,
         have_qos=have_qos,
         have=parse_associations(listing),
+        operator=instance.hub_user,
     ):
         sacctmgr(instance, *arguments)
 
 
 def fingerprint(instance: Instance) -> str:
     """All that ``load`` would do on an empty cluster, as text: the same text means there is nothing to do."""
-    return "\n".join(" ".join(c) for c in commands(instance.cluster, instance.people, shards=instance.features.shards))
+    return "\n".join(
+        " ".join(c)
+        for c in commands(
+            instance.cluster, instance.people, shards=instance.features.shards, operator=instance.hub_user
+        )
+    )

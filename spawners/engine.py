@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING
 
 from spawners import sessionlog
 from spawners.adoption import CutOffStarts
+from spawners.choosing import Choosing
 from spawners.orphans import OrphanSweeper
+from spawners.rightsize import LookBack
 from spawners.turnstile import Turnstile
 from studiolo.errors import SlurmError
 from studiolo.site import Site, load
@@ -48,6 +50,8 @@ class Engine:
         self.slurm = {name: connect(site, name) for name in site.clusters}
         self.watchers = {name: QueueWatcher(client) for name, client in self.slurm.items()}
         self.facts = {name: FactsCache(client) for name, client in self.slurm.items()}
+        self.choosing = Choosing(site, self.slurm, self.facts, self.watchers)
+        self.lookback = {name: LookBack(client) for name, client in self.slurm.items()}
         self.door = Turnstile(SUBMISSIONS_AT_ONCE)
         self.cut_off = CutOffStarts()
         self._sweepers: dict[str, OrphanSweeper] = {}

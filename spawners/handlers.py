@@ -5,54 +5,46 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import secrets
 from typing import Any, cast
 
 from jupyterhub import apihandlers
 from jupyterhub import handlers as page_handlers
-from jupyterhub.apihandlers import APIHandler
 from jupyterhub.apihandlers.users import UserServerAPIHandler
 from jupyterhub.handlers.base import UserUrlHandler
-from jupyterhub.handlers.pages import SpawnHandler
+from jupyterhub.handlers.pages import HomeHandler, SpawnHandler
 from jupyterhub.scopes import needs_scope
 from tornado import web
 
+from spawners.callers import JsonHandler
 from spawners.certificates import RequestNotUsable
 from spawners.engine import SITE_SETTING, digest, engine_for
+from spawners.extend import ExtendHandler
 from spawners.failure import RequestRefused
+from spawners.home import HomePage
 from spawners.named import NamedSessions, SpawnPage, name_refusal
-from spawners.offers import ClustersHandler
+from spawners.offers import EstimateHandler, OffersEventsHandler, OffersHandler
+from spawners.presets import PresetsHandler
 from spawners.release import ReleasedHandler
 from spawners.room import must_have_room
 from spawners.server import NotPlaced, StudioloSpawner
+from spawners.sessions import SessionEvents, SessionsHandler
+from spawners.stopping import let_go
+from spawners.usage import UsageHandler
 from studiolo.errors import RequestError, shown
 from studiolo.request import check
 
 __all__ = ["BootstrapHandler", "GatedServerHandler", "ListeningHandler", "SessionPage", "install"]
 
-MAX_BODY = 4096
 MIN_PORT = 1024
 SERVER_FIELDS = {"display_name", "user_options"}
 NOT_AWAITED = "this secret is not awaited: the session was stopped, or has begun already"
 PATCH_FIELDS = {"name", *SERVER_FIELDS}
-SLOW_STOP_SECONDS = 10
 STOCK_CALLBACK = r"/api/batchspawner"
 
 
-class _SessionHandler(APIHandler):  # type: ignore[misc]  # JupyterHub has no types
-    def body(self, *keys: str) -> dict[str, Any]:
-        """The JSON body, which holds exactly ``keys``; anything else is refused with 400."""
-        if len(self.request.body) > MAX_BODY:
-            raise web.HTTPError(413, "the body is too long")
-        body = self.get_json_body()
-        if not isinstance(body, dict) or set(body) != set(keys):
-            raise web.HTTPError(400, f"the body must be a JSON object with exactly: {', '.join(keys)}")
-        return body
-
-
-class BootstrapHandler(_SessionHandler):
+class BootstrapHandler(JsonHandler):
     """A job that has just started exchanges its one-time secret for its server's environment.
 
     So the API token is in no script, in no job's environment, in no accounting: what Slurm sees is worthless once used.
@@ -92,7 +84,7 @@ class BootstrapHandler(_SessionHandler):
         self.finish(json.dumps({"environment": spawner.session_environment()} | answer))
 
 
-class ListeningHandler(_SessionHandler):
+class ListeningHandler(JsonHandler):
     """A session's server reports the port that it listens on: of the caller's own pending server, once, nothing else."""
 
     @web.authenticated
@@ -161,28 +153,10 @@ class GatedServerHandler(NamedSessions, UserServerAPIHandler):  # type: ignore[m
 
     @needs_scope("delete:servers")  # type: ignore[untyped-decorator]
     async def delete(self, user_name: str, server_name: str = "") -> None:
-        """Stop a server; one that is being started is first let go of, for as long as that takes.
-
-        JupyterHub gives an interrupted start one second. In a busy hub some take longer, and their servers would stay
-        in its books, their jobs in the queue.
-        """
-        engine = engine_for(self.settings[SITE_SETTING])
-        if cut_off := engine.cut_off.take(user_name, server_name):
-            engine.look_for_orphans(str(cut_off.state["cluster"]))  # it was to go on in a moment: not any more
+        """Stop a server; one that is being started is first let go of, for as long as that takes."""
         user = self.find_user(user_name)
-        spawner = user.spawners[server_name] if user is not None and server_name in user.spawners else None
-        if spawner is not None and spawner.pending == "spawn" and spawner._spawn_future is not None:
-            await self._interrupt(user, spawner)
+        await let_go(engine_for(self.settings[SITE_SETTING]), user, user_name, server_name)
         await super().delete(user_name, server_name)
-
-    async def _interrupt(self, user: Any, spawner: Any) -> None:
-        spawner._spawn_future.cancel()
-        await asyncio.wait([spawner._spawn_future])
-        if spawner.server is not None:
-            spawner._stop_future = asyncio.ensure_future(user.stop(spawner.name))
-            await asyncio.wait([spawner._stop_future], timeout=SLOW_STOP_SECONDS)
-            if spawner._stop_future.done():
-                spawner._stop_future.result()
 
     def _check(self, options: object) -> None:
         if options is None:
@@ -216,13 +190,20 @@ def install() -> None:
     ours = [
         (r"/api/studiolo/bootstrap", BootstrapHandler),
         (r"/api/studiolo/listening", ListeningHandler),
+        (r"/api/studiolo/presets(?:/([^/]+))?", PresetsHandler),
+        (r"/api/studiolo/offers", OffersHandler),
+        (r"/api/studiolo/offers/events", OffersEventsHandler),
+        (r"/api/studiolo/estimate", EstimateHandler),
+        (r"/api/studiolo/sessions", SessionsHandler),
+        (r"/api/studiolo/sessions/events", SessionEvents),
+        (r"/api/studiolo/extend", ExtendHandler),
+        (r"/api/studiolo/usage", UsageHandler),
         (r"/api/studiolo/released", ReleasedHandler),
-        (r"/api/studiolo/clusters", ClustersHandler),
     ]
     kept = [route for route in apihandlers.default_handlers if route[0] != STOCK_CALLBACK and route not in ours]
     apihandlers.default_handlers[:] = ours + [
         (route[0], GatedServerHandler) if route[1] is UserServerAPIHandler else route for route in kept
     ]
     pages = page_handlers.default_handlers
-    instead = {SpawnHandler: SpawnPage, UserUrlHandler: SessionPage}
+    instead = {HomeHandler: HomePage, SpawnHandler: SpawnPage, UserUrlHandler: SessionPage}
     pages[:] = [(route[0], instead.get(route[1], route[1]), *route[2:]) for route in pages]

@@ -11,9 +11,8 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from spawners.engine import Engine
-from spawners.offers import silent_since
 
-__all__ = ["QUEUE_WAIT", "EngineCollector"]
+__all__ = ["ESTIMATE_ERROR", "QUEUE_WAIT", "EngineCollector"]
 
 MINUTE, HOUR = 60, 3600
 QUEUE_WAIT = Histogram(
@@ -21,6 +20,12 @@ QUEUE_WAIT = Histogram(
     "From a session's submission to its job's start, for sessions that came to listen.",
     ["cluster"],
     buckets=(1, 2, 5, 10, 30, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 4 * HOUR, 12 * HOUR, 24 * HOUR),
+)
+ESTIMATE_ERROR = Histogram(
+    "studiolo_estimate_error_seconds",
+    "By how much later (or, below zero, sooner) a session's job started than its owner was told at submission.",
+    ["cluster"],
+    buckets=(-4 * HOUR, -HOUR, -15 * MINUTE, -5 * MINUTE, -MINUTE, 5, MINUTE, 5 * MINUTE, 15 * MINUTE, HOUR, 4 * HOUR),
 )
 
 
@@ -45,7 +50,7 @@ class EngineCollector(Collector):
         for cluster, client in self._engine.slurm.items():
             for call, number in client.calls.items():
                 calls.add_metric([cluster, call], number)
-            since = silent_since(self._engine, cluster)
+            since = self._engine.choosing.silent_since(cluster)
             silent.add_metric([cluster], 0.0 if since is None else max(0.0, now - since))
             for state, number in self._engine.watchers[cluster].states().items():
                 sessions.add_metric([cluster, state.lower()], number)

@@ -7,6 +7,7 @@ has to offer.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,9 +15,14 @@ from jupyterhub.handlers.pages import SpawnHandler
 from jupyterhub.scopes import needs_scope
 from jupyterhub.slugs import is_valid_display_name, is_valid_safe_slug, normalise_unicode
 from tornado import web
+from tornado.httputil import url_concat
 
 from spawners.engine import SITE_SETTING, engine_for
+from spawners.offers import offers
+from spawners.presets import PresetsUnreadable, presets_of
+from spawners.startpage import link_options, start_page
 from studiolo.errors import shown
+from studiolo.language import _
 
 __all__ = ["NamedSessions", "SpawnPage", "kept_names", "limit_refusal", "name_refusal", "title_refusal"]
 
@@ -104,10 +110,21 @@ class NamedSessions:
 class SpawnPage(NamedSessions, SpawnHandler):  # type: ignore[misc]  # JupyterHub has no types
     """The start page, ``/hub/spawn/USER/NAME``."""
 
+    _link: dict[str, object] | None = None
+
     @property
     def session_name(self) -> str:
         """The name in the address; empty for the session without one."""
         return self.path_args[1] if len(self.path_args) > 1 else ""
+
+    def _get_user_options(self, query_options: dict[str, list[str]]) -> dict[str, object]:
+        """A launch link fills the page in and never starts anything: a click on a stranger's link must not cost.
+
+        So JupyterHub, which would start a session with what stands in the address, is told that nothing does.
+        """
+        if link := link_options(query_options):
+            self._link = link
+        return {}
 
     @needs_scope("servers")  # type: ignore[untyped-decorator]
     async def _post(self, user_name: str, server_name: str, display_name: str) -> None:
@@ -121,18 +138,48 @@ class SpawnPage(NamedSessions, SpawnHandler):  # type: ignore[misc]  # JupyterHu
     async def _render_form(
         self, for_user: Any, spawner_options_form: str, message: str = "", html_message: str = ""
     ) -> str:
-        """The page with the form, which says at once where nothing can be started."""
+        """The page with the form, which says at once where nothing can be started.
+
+        The form is made here and not by JupyterHub, which shows the unnamed session's after a refusal: what was typed
+        would be lost.
+        """
         spawner = for_user.spawners[self.session_name]
-        if self.request.method == "POST" and self.session_name:
-            # JupyterHub shows the unnamed session's form after a refusal: what was typed here would be lost.
-            spawner_options_form = await spawner.get_options_form()
+        engine = engine_for(self.settings[SITE_SETTING])
+        submitted = None
+        if self.request.method == "POST":
+            body = self.request.body_arguments.items()
+            submitted = {key: [value.decode(errors="replace") for value in values] for key, values in body}
         elif not message and not html_message:
             message = self.over_limit(for_user, self.session_name)
-        self.session_title = spawner.display_name or self.session_name
-        page: str = await super()._render_form(for_user, spawner_options_form, message, html_message)
+        try:
+            presets, presets_fault = presets_of(engine.site, self.current_user.name).all(), ""
+        except PresetsUnreadable as error:
+            self.log.error("%s", error)
+            presets, presets_fault = {}, _("Your presets can not be read at the moment. The support has to mend this.")
+        self._page = start_page(
+            engine.site,
+            last=dict(spawner.user_options or {}),
+            presets=presets,
+            link=self._link,
+            preset=self.get_query_argument("preset", None),
+            submitted=submitted,
+            # What is known at this moment; the page's script asks for more.
+            live=offers(engine.choosing, self.current_user.name, time.time(), may_ask=False),
+        ) | {
+            "session_title": spawner.display_name or self.session_name,
+            "presets_fault": presets_fault,
+            "url": self._own_address(),
+        }
+        page: str = await super()._render_form(for_user, str(self._page["form"]), message, html_message)
         return page
 
+    def _own_address(self) -> str:
+        """Where the form is sent to: this page, less what filled it in."""
+        kept = {
+            key: self.get_query_argument(key) for key in ("next", "display_name") if self.get_query_argument(key, "")
+        }
+        return str(url_concat(self.request.path, {**kept, "_xsrf": self.xsrf_token.decode("ascii")}))
+
     def render_template(self, name: str, sync: bool = False, **values: Any) -> Any:
-        """JupyterHub's, with the title of the session that the page is about."""
-        values.setdefault("session_title", getattr(self, "session_title", ""))
-        return super().render_template(name, sync=sync, **values)
+        """JupyterHub's, with what this page says beside."""
+        return super().render_template(name, sync=sync, **(values | getattr(self, "_page", {})))

@@ -1,7 +1,7 @@
-"""What the clusters offer at this moment, for everybody who is logged in: ``GET /hub/api/studiolo/clusters``.
+"""What somebody could have now, before they choose: ``GET /hub/api/studiolo/offers``, its events, ``POST …/estimate``.
 
-However many ask, Slurm is asked once (:mod:`studiolo.slurm.snapshot`). Told are numbers and the names that the site file
-shows anyway: nobody else's name, no operator's remarks.
+However many look, Slurm is asked once (:mod:`spawners.choosing`). Told are numbers, the names that the site file shows
+anyway, and the caller's own accounts: nobody else's name, no operator's remarks.
 """
 
 from __future__ import annotations
@@ -9,131 +9,291 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from jupyterhub.apihandlers import APIHandler
 from tornado import web
+from tornado.iostream import StreamClosedError
 
-from spawners.engine import SITE_SETTING, Engine, engine_for
-from studiolo.errors import printable
-from studiolo.site import Partition, Profile, Site
-from studiolo.slurm.facts import ClusterFacts, PartitionFacts, ReservationFacts
+from spawners.alternatives import words
+from spawners.choosing import Choosing, Proposal
+from spawners.engine import SITE_SETTING, engine_for
+from spawners.verdict import PartitionView, Verdict, View, cost
+from studiolo.errors import Fault, RequestError, printable
+from studiolo.request import Request
+from studiolo.site import Site
+from studiolo.slurm.budgets import GpuHours
+from studiolo.slurm.facts import ReservationFacts
 from studiolo.slurm.resources import Resources
-from studiolo.slurm.snapshot import Reading
 
-__all__ = ["ClustersHandler", "offer", "silent_since"]
+__all__ = ["EstimateHandler", "OffersEventsHandler", "OffersHandler", "estimate", "offers"]
 
 # What a page might put between its tags is safe there, whoever forgets to escape it.
 _TAGS = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
+MAX_BODY = 16384
+EVENT_SECONDS = 3.0
+KEEPALIVE_SECONDS = 15.0
+# Whoever has logged out, or may no more, is not told for ever: a page asks again by itself.
+STREAM_SECONDS = 900.0
+STREAMS_PER_PERSON = 20
 
-class ClustersHandler(APIHandler):  # type: ignore[misc]  # JupyterHub has no types
-    """Every cluster of the site with what is free on it, and the caller's own place in its lines."""
 
-    async def get(self) -> None:
-        """Answer ``{"clusters": {name: offer}}``; 403 where nobody is logged in. A silent scheduler is no error."""
+class _Handler(APIHandler):  # type: ignore[misc]  # JupyterHub has no types
+    @property
+    def choosing(self) -> Choosing:
+        """What the hub knows."""
+        return engine_for(self.settings[SITE_SETTING]).choosing
+
+    def person(self) -> str:
+        """Who asks; empty for a service, which has no accounts. 403 where nobody is logged in."""
         if self.current_user is None:
             raise web.HTTPError(403, "log in first")
-        engine = engine_for(self.settings[SITE_SETTING])
-        readings = await asyncio.gather(*(cache.get() for cache in engine.facts.values()))
-        spawners = getattr(self.current_user, "spawners", {})  # a service has none
-        jobs = [(spawner.name, spawner.cluster, spawner.job) for spawner in spawners.values() if spawner.job]
-        offers = {
-            name: offer(
-                engine.site,
-                name,
-                reading,
-                silent_since=silent_since(engine, name),
-                person=self.current_user.name,
-                jobs={server: job for server, cluster, job in jobs if cluster == name},
-                now=time.time(),
-            )
-            for name, reading in zip(engine.facts, readings, strict=True)
-        }
+        return str(self.current_user.name) if hasattr(self.current_user, "spawners") else ""
+
+    def may_ask(self) -> bool:
+        """Whether Slurm may be asked in the caller's name: they are a person, whose token may start sessions."""
+        if not self.person():
+            return False
+        return bool(self.get_scope_filter("servers")(self.current_user.orm_user, "user"))
+
+    def told(self) -> dict[str, Any]:
+        """The offers to the caller, as they are now."""
+        return offers(self.choosing, self.person(), time.time(), may_ask=self.may_ask())
+
+    def answer(self, content: object) -> None:
+        """Finish with JSON that no cache keeps."""
         self.set_header("Cache-Control", "no-store")
-        self.finish(json.dumps({"clusters": offers}).translate(_TAGS))
+        self.finish(json.dumps(content).translate(_TAGS))
 
 
-def silent_since(engine: Engine, cluster: str) -> float | None:
-    """Since when a cluster's scheduler has not answered (seconds since 1970), by whoever asked it last; ``None`` if it does."""
-    watcher, reading = engine.watchers[cluster], engine.facts[cluster].last
-    heard = max(watcher.heard, reading.facts.taken if reading.facts else 0.0)
-    return min(
-        (since for since in (watcher.silent_since, reading.silent_since) if since is not None and since > heard),
-        default=None,
-    )
+class OffersHandler(_Handler):
+    """What the caller could have now."""
+
+    async def get(self) -> None:
+        """Answer the offers; 403 where nobody is logged in. A silent scheduler is no error."""
+        self.person()
+        await self.choosing.look()
+        self.answer(self.told())
 
 
-def offer(
-    site: Site,
-    cluster: str,
-    reading: Reading,
-    *,
-    silent_since: float | None,
-    person: str,
-    jobs: Mapping[str, int],
-    now: float,
+class OffersEventsHandler(_Handler):
+    """The same, again whenever it has changed, as events."""
+
+    streams: ClassVar[Counter[str]] = Counter()
+
+    def initialize(self) -> None:
+        super().initialize()
+        self._gone = asyncio.get_running_loop().create_future()
+
+    def get_content_type(self) -> str:
+        return "text/event-stream"
+
+    def on_connection_close(self) -> None:
+        """Whoever looked has left."""
+        super().on_connection_close()
+        if not self._gone.done():
+            self._gone.set_result(None)
+
+    async def get(self) -> None:
+        """Tell until the page is closed, a quarter of an hour at most; 403 for nobody, 429 for too many at once."""
+        person = self.person()
+        if self.streams[person] >= STREAMS_PER_PERSON:
+            raise web.HTTPError(429, f"{STREAMS_PER_PERSON} pages of yours are looking already")
+        self.set_header("Cache-Control", "no-store")
+        self.streams[person] += 1
+        try:
+            await self._tell()
+        except StreamClosedError:
+            self.log.debug("%s looks no longer", person)
+        finally:
+            self.streams[person] -= 1
+
+    async def _tell(self) -> None:
+        clock = asyncio.get_running_loop().time
+        ends, said = clock() + STREAM_SECONDS, clock()
+        last: object = None
+        while not self._gone.done() and clock() < ends:
+            await self.choosing.look()
+            event = self.told()
+            now = event.pop("now")
+            if event != last:
+                last = event
+                await self._send(f"data: {json.dumps({'now': now, **event}).translate(_TAGS)}\n\n")
+                said = clock()
+            elif clock() - said >= KEEPALIVE_SECONDS:
+                await self._send(": nothing has changed\n\n")
+                said = clock()
+            await asyncio.wait([self._gone], timeout=EVENT_SECONDS)
+
+    async def _send(self, text: str) -> None:
+        self.write(text)
+        await self.flush()
+
+
+class EstimateHandler(_Handler):
+    """When a session of the caller's own choice would begin, and what it would cost. Starts nothing."""
+
+    async def post(self) -> None:
+        """Take ``{"user_options": {…}}``; 400 for another body, 413 for a long one, 403 for who may start no session."""
+        if len(self.request.body) > MAX_BODY:
+            raise web.HTTPError(413, "the body is too long")
+        if not self.may_ask():
+            raise web.HTTPError(403, "this is for people who may start sessions")
+        body = self.get_json_body()
+        options = body.get("user_options") if isinstance(body, dict) and set(body) == {"user_options"} else None
+        if not isinstance(options, dict):
+            raise web.HTTPError(400, "the body must be a JSON object with exactly: user_options, an object")
+        await self.choosing.look()
+        self.answer(await estimate(self.choosing, self.person(), options, time.time()))
+
+
+# --- What is told ----------------------------------------------------------------------------------------------------
+
+
+def offers(choosing: Choosing, person: str, now: float, *, may_ask: bool) -> dict[str, Any]:
+    """What ``person`` could have now, for each profile; times in seconds since 1970. Texts are in the caller's language."""
+    site = choosing.site
+    silent = [since for name in site.clusters if (since := choosing.silent_since(name)) is not None]
+    views = {name: choosing.view(name, now) for name in site.clusters}
+    return {
+        "now": int(now),
+        "answers": all(choosing.answers(name) for name in site.clusters),
+        "silent_since": min(silent, default=None),
+        "profiles": {name: _profile(choosing, name, views, person, now, may_ask=may_ask) for name in site.profiles},
+        "accounts": dict(_accounts(choosing, views, person)),
+        "partitions": {name: _partition(site, name, views[site.cluster_of(name)]) for name in site.partitions},
+        "reservations": [told for view in views.values() if view for told in _reservations(site, view, person, now)],
+    }
+
+
+async def estimate(choosing: Choosing, person: str, options: Mapping[str, object], now: float) -> dict[str, Any]:
+    """What the knobs as they stand would come to; asks Slurm where only it can tell."""
+    nothing = {"starts": "never", "expected": None, "cost": None, "obstacle": None, "instead": None}
+    try:
+        request, verdict, instead = await choosing.asked(options, person, now)
+    except RequestError as error:
+        return {**nothing, "faults": [_fault(fault) for fault in error.faults]}
+    site = choosing.site
+    return {**_verdict(verdict), **_cost(request, site), **_instead(instead, request, site, now), "faults": []}
+
+
+def _profile(
+    choosing: Choosing, name: str, views: Mapping[str, View | None], person: str, now: float, *, may_ask: bool
 ) -> dict[str, Any]:
-    """What one cluster offers ``person``, whose own jobs are ``jobs`` (by the name of the server); times since 1970."""
-    facts = reading.facts
-    names = [name for name in site.partitions if site.cluster_of(name) == cluster]
-    found = {name: facts.partitions[name] for name in names if name in facts.partitions} if facts else {}
+    site = choosing.site
+    request, verdict, instead = choosing.profile(name, person, now, may_ask=may_ask)
+    view = views[request.cluster]
+    place = view.partitions.get(request.partition) if view else None
+    gpu_type = site.partitions[request.partition].gpu_type
     return {
-        "answers": facts is not None and silent_since is None,
-        "silent_since": silent_since,
-        "taken": facts.taken if facts else None,
-        "partitions": [_partition(name, site.partitions[name], live, facts) for name, live in found.items() if facts],
-        "profiles": {
-            name: _room(profile, site.partitions[profile.partition], found[profile.partition], now)
-            for name, profile in site.profiles.items()
-            if profile.partition in found
-        },
-        "reservations": list(_reservations(site, facts, found.values(), person, now)) if facts else [],
-        "waiting": list(_waiting(facts, jobs)) if facts else [],
+        **_verdict(verdict),
+        "room": verdict.room,
+        "free": _amounts(place.free if place else None, gpu_type),
+        "total": _amounts(place.total if place else None, gpu_type),
+        "waiting": place.line if place else None,
+        **_cost(request, site),
+        **_instead(instead, request, site, now),
     }
 
 
-def _partition(name: str, site: Partition, live: PartitionFacts, facts: ClusterFacts) -> dict[str, Any]:
-    total, free, largest = live.total, live.free, live.largest
+def _verdict(verdict: Verdict) -> dict[str, Any]:
+    found = verdict.obstacle
+    told = {"kind": found.kind, "until": found.until, "text": found.text} if found else None
+    return {"starts": verdict.starts, "expected": verdict.expected, "obstacle": told}
+
+
+def _cost(request: Request, site: Site) -> dict[str, Any]:
+    gpu_hours, cpu_hours = cost(request, site)
+    return {"cost": {"gpu_hours": round(gpu_hours, 3), "cpu_hours": round(cpu_hours, 3)}}
+
+
+def _instead(instead: Proposal | None, request: Request, site: Site, now: float) -> dict[str, Any]:
+    if instead is None:
+        return {"instead": None}
+    proposal, verdict = instead
+    told = {"options": dict(proposal.options), "text": words(proposal, verdict, request, site, now)}
+    return {"instead": {**told, "starts": verdict.starts, "expected": verdict.expected}}
+
+
+def _amounts(amounts: Resources | None, gpu_type: str) -> dict[str, int | None]:
+    if amounts is None:
+        return dict.fromkeys(("gpus", "shards", "cpus", "memory_mb"))
     return {
-        "name": name,
-        "title": site.title,
-        "open": live.is_up,
-        "max_minutes": min(site.max_time, live.max_minutes or site.max_time),
-        "nodes": {"total": len(live.nodes), "usable": len(live.usable)},
-        "cpus": {"total": total.cpus, "free": free.cpus},
-        "memory_mb": {"total": total.memory, "free": free.memory},
-        "gpus": {"total": total.gpu_count(site.gpu_type), "free": free.gpu_count(site.gpu_type)},
-        "shards": {"total": total.shards, "free": free.shards},
-        "largest": {
-            "cpus": min(largest.cpus, site.max_cpus),
-            "memory_mb": min(largest.memory, site.max_memory),
-            "gpus": min(max((node.free.gpu_count(site.gpu_type) for node in live.usable), default=0), site.max_gpus),
-            "shards": min(largest.shards, site.max_shards),
-        },
-        "waiting": facts.waiting(name),
+        "gpus": amounts.gpu_count(gpu_type),
+        "shards": amounts.shards,
+        "cpus": amounts.cpus,
+        "memory_mb": amounts.memory,
     }
 
 
-def _room(profile: Profile, site: Partition, live: PartitionFacts, now: float) -> int | None:
-    """How many sessions of a profile could start now; ``None`` inside a reservation, where the snapshot does not tell."""
-    if profile.reservation:
-        return None
-    gpus = {site.gpu_type.lower(): profile.gpus} if profile.gpus else {}
-    wanted = Resources(profile.cpus, profile.memory, gpus, profile.shards)
-    return live.room(wanted, now + profile.time * 60, profile.features)
+def _fault(fault: Fault) -> dict[str, str]:
+    return {"field": printable(fault.where), "value": fault.value, "text": str(fault)}
 
 
-def _reservations(
-    site: Site, facts: ClusterFacts, partitions: Iterable[PartitionFacts], person: str, now: float
-) -> Iterator[dict[str, Any]]:
+def _accounts(
+    choosing: Choosing, views: Mapping[str, View | None], person: str
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The person's own accounts of those that the site file names, and the one that is charged where none is chosen."""
+    site, told = choosing.site, set()
+    names = {name.lower(): name for name in site.accounts}
+    for cluster, view in views.items():
+        who = choosing.payer(cluster, person)
+        if who.accounts is None or who.budgets is None:
+            continue
+        billing = [place.live.gpu_billing for place in view.partitions.values()] if view else []
+        for account in sorted((who.accounts & set(names)) | ({who.default} if who.default else set())):
+            if account not in told:
+                told.add(account)
+                hours = who.budgets.gpu_hours(person, account, max(billing, default=0.0))
+                yield names.get(account, account), _account(site, names.get(account, ""), hours, account == who.default)
+    if person and not told:  # Slurm does not tell whose they are
+        for name in site.accounts:
+            yield name, _account(site, name, GpuHours(), default=False)
+
+
+def _account(site: Site, name: str, hours: GpuHours, default: bool) -> dict[str, Any]:
+    amounts = {"limit": hours.limit, "used": hours.used, "left": hours.left}
+    return {
+        "title": site.accounts[name].title if name else "",
+        "gpu_hours": {key: None if value is None else round(value, 2) for key, value in amounts.items()},
+        "default": default,
+    }
+
+
+def _partition(site: Site, name: str, view: View | None) -> dict[str, Any]:
+    entry = site.partitions[name]
+    place: PartitionView | None = view.partitions.get(name) if view else None
+    longest = place.live.max_minutes if place else None
+    return {
+        "title": entry.title,
+        "open": (place is not None and place.live.is_up) if view else None,
+        "max_cpus": entry.max_cpus,
+        "max_memory_mb": entry.max_memory,
+        "max_minutes": min(entry.max_time, longest or entry.max_time),
+        "max_gpus": entry.max_gpus,
+        "max_shards": entry.max_shards,
+        "shards_per_gpu": entry.shards_per_gpu,
+        "gpu_type": entry.gpu_type,
+        "features": list(entry.features),
+        "accounts": [
+            account
+            for account in entry.accounts or site.accounts
+            if place is None or place.live.accounts.admits([account.lower()])
+        ],
+    }
+
+
+def _reservations(site: Site, view: View, person: str, now: float) -> Iterator[dict[str, Any]]:
     """Those on our partitions that are not over: everybody's, the person's own, those of the site's accounts."""
-    touched = {partition.name: {node.name for node in partition.nodes} for partition in partitions}
-    for reservation in facts.reservations:
-        where = [name for name, nodes in touched.items() if nodes & set(reservation.nodes)]
+    for reservation in view.facts.reservations:
         concerns = _concerns(reservation, person, site.accounts)
-        if where and concerns and reservation.end > now:
+        if not concerns or reservation.end <= now:
+            continue
+        where = [name for name, place in view.partitions.items() if place.names.intersection(reservation.nodes)]
+        if where:
             yield {
                 "name": printable(reservation.name),
                 "for": concerns,
@@ -156,9 +316,3 @@ def _concerns(reservation: ReservationFacts, person: str, accounts: Iterable[str
     if reservation.accounts.only is not None:
         return "accounts" if reservation.accounts.only & set(accounts) else ""
     return "everybody"
-
-
-def _waiting(facts: ClusterFacts, jobs: Mapping[str, int]) -> Iterator[dict[str, Any]]:
-    for server, job in jobs.items():
-        if place := facts.place(job):
-            yield {"server": server, "job": job, "place": place[0], "of": place[1]}

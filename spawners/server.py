@@ -24,6 +24,7 @@ import pwd
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import batchspawner
@@ -40,11 +41,13 @@ from spawners.certificates import authority_in, public_key, session_names
 from spawners.engine import Engine, digest, engine_for
 from spawners.explain import Explanation, WhoCancelled, explain
 from spawners.failure import RequestRefused, SessionFailed, ended, not_saved, not_submitted, silent
-from spawners.metrics import QUEUE_WAIT
+from spawners.metrics import ESTIMATE_ERROR, QUEUE_WAIT
 from spawners.progress import STEPS, Forecast, Moment, asked_words, news
 from spawners.release import limit_of, released_minutes
+from spawners.rightsize import Used, record
 from spawners.room import must_have_room
 from spawners.tidy import tidy_up
+from spawners.usage import Usage
 from studiolo.errors import RequestError, SlurmError, SlurmUnavailable
 from studiolo.language import _
 from studiolo.request import Request, check
@@ -84,17 +87,21 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
     served_port = Integer(help="The port that the server listens on there; 0 until it does.")
     asked_at = Integer(help="When the session was asked for, in seconds since 1970.")
     last_end = Dict(help="How the last session ended that was not stopped through the hub: job, state, node, its log.")
+    last_use = Dict(help="What the last session asked for and used (spawners/rightsize.py).")
 
     request: Request | None = None
+    usage: Usage | None = None  # as the session's own server last reported it
+    looked_at = 0.0  # when its owner last looked at it, in seconds since 1970
+    extend_from = 0.0  # no further extension before, by the monotonic clock
     _listening: asyncio.Future[int] | None = None
     _recorded: asyncio.Future[None] | None = None
     _submission: asyncio.Task[int] | None = None
     _end: asyncio.Task[None] | None = None
-    _form_data: Mapping[str, Any] | None = None
     _keep_log = False
     _tidying = False
     _ticket = ""  # at the door to the scheduler
     _submitted: float | None = None  # when, if by this hub process
+    _foretold: float | None = None  # when it would start, by what its owner could know then
     _forecast = Forecast()
     last_cluster = ""  # of the last start, which a failed one forgets
     has_listened = False  # the last start had come to a server that listens
@@ -137,14 +144,21 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         except RequestError as error:
             raise RequestRefused(error) from error
 
+    @property
+    def request_now(self) -> Request | None:
+        """What this session asks for; of one that an earlier hub process started, what its options ask for today."""
+        if self.request is None and self.job is not None:
+            with suppress(RequestRefused):
+                self.request = self.checked(self.user_options)
+        return self.request
+
     @default("options_form")
     def _default_form(self) -> Callable[..., str]:
         return StudioloSpawner.render_form
 
     def render_form(self) -> str:
-        """The start page's form; what was just refused is filled in again."""
-        shown, self._form_data = self._form_data, None
-        return form.render(self.engine.site, shown or self.user_options or {})
+        """The bare form with the last choice. The start page makes its own (spawners/named.py)."""
+        return form.render(self.engine.site, self.user_options or {})
 
     @default("options_from_form")
     def _default_options_from_form(self) -> Callable[..., dict[str, object]]:
@@ -153,19 +167,13 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
     def read_form(self, data: Mapping[str, list[str]]) -> dict[str, object]:
         """Form data -> options, refused here already so that the page can say so."""
         options = form.options(data)
-        self._form_data = options
         self.checked(options)
         must_have_room(self.engine.site)
-        self._form_data = None
         return options
 
     def options_from_query(self, query_data: Mapping[str, list[str]]) -> dict[str, object]:
-        """A launch link fills the form in and never starts anything: a click on a stranger's link must not cost."""
-        self._form_data = form.options(query_data)
-        notice = SessionFailed(
-            "This link has filled in the page for you.", "Look it over, then start.", reason="link", status=200
-        )
-        raise notice
+        """Options in an address never start anything: the start page takes them itself, and nobody else may."""
+        raise SessionFailed(_("A link can not start a session."), _("Open the start page."), reason="link", status=400)
 
     # --- Start -------------------------------------------------------------------------------------------------------
 
@@ -228,6 +236,8 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         recorded.set_result(None)
         if self._submitted and state.start:
             QUEUE_WAIT.labels(self.cluster).observe(max(0.0, state.start - self._submitted))
+            if self._foretold is not None:
+                ESTIMATE_ERROR.labels(self.cluster).observe(state.start - self._foretold)
         self.has_listened = True
         self.engine.watchers[self.cluster].settle(job)
         self.log.info("%s listens: job %d on %s port %d", self._log_name, job, self.node, self.served_port)
@@ -254,6 +264,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         script = render(request, site, session_job(site, request, self.session_id, self.log_id))
         environment = {"STUDIOLO_HUB": self.hub_url(), "STUDIOLO_BOOTSTRAP": secret, **self.visitor()}
         await self.engine.door.enter(self._ticket)
+        self._foretold = self.engine.choosing.expected(request, self.user.name)
         try:
             job = await self.engine.slurm[self.cluster].submit(self.user.name, script, environment)
         except SlurmUnavailable:
@@ -463,7 +474,9 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         except SlurmError as error:
             raise NotPlaced from error
         authority = authority_in(self.internal_certs_location)
-        certificate = authority.session(key, session_names(node, address), self.request.minutes)
+        # Its owner may extend it, where the site allows that.
+        minutes = self.request.minutes + self.engine.site.partitions[self.request.partition].max_extension
+        certificate = authority.session(key, session_names(node, address), minutes)
         return {"certificate": certificate, "authorities": authority.trusted}
 
     async def _node(self) -> str:
@@ -623,6 +636,24 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
                 self._revoke(token)
         return super().run_post_stop_hook()
 
+    async def _look_back(self, cluster: str, job: int, request: Request, seen: Usage | None) -> None:
+        """Once accounting knows it, write down what a session used that has just ended."""
+        ended, options = time.time(), dict(self.user_options)
+        told = await self.engine.lookback[cluster].usage(job)
+        kept, database = self.orm_spawner, self._database
+        if told is None or object_session(kept) is None:  # deleted meanwhile
+            return
+        used = record(self.name, options, request, Used.found(told, seen, request.cpus), ended)
+        # Meanwhile another session of this name may have begun, with a spawner object of its own.
+        for spawner in (self, self.user.spawners[self.name]):
+            spawner.last_use = used
+        kept.state = {**(kept.state or {}), "last_use": used}
+        try:
+            database.commit()
+        except SQLAlchemyError as error:
+            database.rollback()
+            self.log.warning("%s: what it used was not written down: %s", self._log_name, error)
+
     # --- What is told meanwhile --------------------------------------------------------------------------------------
 
     async def progress(self) -> AsyncIterator[dict[str, Any]]:
@@ -700,8 +731,9 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         state: dict[str, Any] = super().get_state()
         if self.session_id:
             state |= {key: getattr(self, key) for key in _RECORD}
-        if self.last_end:
-            state["last_end"] = dict(self.last_end)
+        for key in ("last_end", "last_use"):
+            if kept := getattr(self, key):
+                state[key] = dict(kept)
         return state
 
     def load_state(self, state: dict[str, Any]) -> None:
@@ -709,7 +741,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         super().load_state(state)
         for key in _RECORD:
             setattr(self, key, state.get(key, 0 if key in _NUMBERS else ""))
-        self.last_end = state.get("last_end", {})
+        self.last_end, self.last_use = state.get("last_end", {}), state.get("last_use", {})
         if self.cluster not in self.engine.site.clusters:
             self.job_id = self.session_id = ""
 
@@ -719,6 +751,9 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
             return  # JupyterHub tidies up after the last hub process; this start goes on in a moment
         if self.job is not None:
             self.engine.watchers[self.cluster].forget(self.job)
+            if self.served_port and (request := self.request_now):
+                self.engine.keep(self._look_back(self.cluster, self.job, request, self.usage))
+        self.usage = None
         self.engine.withdraw(self.secret_digest)
         log = "" if self._keep_log else self.log_path()
         super().clear_state()

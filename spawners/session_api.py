@@ -21,10 +21,15 @@ from jupyter_server.base.handlers import APIHandler
 from jupyter_server.utils import url_path_join
 from tornado import web
 
+from spawners.identity import session_context
+from spawners.meter import Meter, Reporter
+from spawners.singleuser import post
+
 __all__ = ["Activity", "SessionHandler", "told"]
 
 CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 SETTING = "studiolo_activity"
+REPORTER = "studiolo_reporter"
 
 
 class Activity:
@@ -64,15 +69,21 @@ def has_children(pid: int) -> bool:
         return False
 
 
-def told(now: float, last_activity: float, environ: Mapping[str, str]) -> dict[str, int | None]:
-    """What the page is told, in seconds since 1970: ``None`` where nothing of the kind will happen."""
+def told(
+    now: float, last_activity: float, environ: Mapping[str, str], by_slurm: int | None = None
+) -> dict[str, int | None]:
+    """What the page is told, in seconds since 1970: ``None`` where nothing of the kind will happen.
+
+    ``by_slurm`` is the session's end as the hub has told it last, which an extension may have moved; before, what was asked
+    for counts from the server's start.
+    """
     limit = 60 * int(environ.get("STUDIOLO_IDLE_MINUTES") or 0)
     warning = 60 * int(environ.get("STUDIOLO_IDLE_WARNING_MINUTES") or 0)
     ends = environ.get("STUDIOLO_ENDS")
     stopped = int(last_activity) + limit
     return {
         "now": int(now),
-        "ends": int(ends) if ends else None,
+        "ends": by_slurm or (int(ends) if ends else None),
         "idle_since": int(last_activity),
         "warned_at": stopped - warning if limit and warning else None,
         "culled_at": stopped if limit else None,
@@ -90,7 +101,7 @@ class SessionHandler(APIHandler):
         activity: Activity = self.settings[SETTING]
         now = datetime.now(timezone.utc).timestamp()
         self.set_header("Cache-Control", "no-store")
-        self.finish(json.dumps(told(now, activity.last().timestamp(), os.environ)))
+        self.finish(json.dumps(told(now, activity.last().timestamp(), os.environ, self.settings[REPORTER].ends)))
 
     @web.authenticated
     def post(self) -> None:
@@ -108,10 +119,21 @@ def _load_jupyter_server_extension(server: Any) -> None:
     activity = Activity(application.settings, application.last_activity)
     application.settings[SETTING] = activity
     application.last_activity = activity.last  # what JupyterHub's extension reports to the hub
+    reporter = Reporter(Meter(os.environ), send_report)
+    application.settings[REPORTER] = reporter
+    if os.environ.get("JUPYTERHUB_API_TOKEN"):
+        server.io_loop.add_callback(reporter.run)
     count_changes_only()
     application.add_handlers(
         ".*$", [(url_path_join(application.settings["base_url"], "studiolo", "session"), SessionHandler)]
     )
+
+
+def send_report(report: dict[str, Any]) -> Any:
+    """Tell the hub what this session uses; its answer. Raises ``OSError`` or ``ValueError`` where that fails."""
+    url = f"{os.environ['JUPYTERHUB_API_URL']}/studiolo/usage"
+    with post(url, report, os.environ["JUPYTERHUB_API_TOKEN"], session_context()) as answer:
+        return json.load(answer)
 
 
 def is_change(method: str, path: str) -> bool:

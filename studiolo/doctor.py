@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 from studiolo.errors import SiteError, SlurmError, SlurmUnavailable
 from studiolo.site import Cluster, Partition, Site
-from studiolo.slurm.commands import launcher_argv
+from studiolo.slurm.commands import ACTIONS, launcher_argv
 from studiolo.slurm.facts import NodeFacts
 from studiolo.slurm.live import LiveCluster, read_cluster
 from studiolo.slurm.resources import Resources
@@ -418,7 +418,7 @@ def launcher_findings(site: Site, name: str, cluster: Cluster) -> Iterator[Findi
     if person is None:
         yield warning(f"group {cluster.people} has no members that this host lists", "the sudo rule was not tried")
         return
-    for action in ("submit", "cancel"):
+    for action in ACTIONS:
         yield _sudo_finding(site, cluster, person.pw_name, action)
 
 

@@ -243,7 +243,8 @@ class Cluster(_Section):
     commands: Path_ = Field("/usr/bin", description="Folder of sbatch, scancel, squeue, sacct, sinfo and scontrol.")
     launcher: Path_ = Field(
         "/opt/studiolo/libexec/studiolo-launch",
-        description="The program that the hub may run through sudo as a person: submits and cancels, nothing else.",
+        description="The program that the hub may run through sudo as a person: submits, asks when a job would "
+        "start, and cancels; nothing else.",
     )
     sudo: Path_ = Field("/usr/bin/sudo", description="The sudo command.")
     listen: Host = Field(
@@ -269,6 +270,11 @@ class Partition(_Section):
     max_cpus: Count = Field(..., ge=1, description="CPUs that one session may have.")
     max_memory: Memory = Field(..., description="Memory that one session may have.")
     max_time: Minutes = Field(..., description="Longest time of one session.")
+    max_extension: IdleTime = Field(
+        0,
+        description="How far beyond `max_time` people may extend a running session, in all; 0 to offer no extension. Slurm "
+        "lets only its operators do so: give the hub's account AdminLevel=Operator.",
+    )
     max_gpus: Count = Field(0, description="Whole GPUs that one session may have.")
     gpu_type: Annotated[str, _pattern(r"[A-Za-z0-9_.-]*", "a GPU type as in gres.conf")] = Field(
         "", description="Type of its GPUs in Slurm, such as 'a100'; empty to ask for any."

@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from studiolo.errors import HomeUnusable, LauncherFailed, SlurmRefused, SlurmUnavailable
-from studiolo.script import Batch
+from studiolo.script import Batch, Directives
 from studiolo.site import Cluster
+from studiolo.slurm.budgets import Budgets, parse_associations
+from studiolo.slurm.estimate import parse_estimate, trial
 from studiolo.slurm.facts import ClusterFacts, assemble
 from studiolo.slurm.parse import (
     ACCOUNTING_FORMAT,
@@ -33,10 +35,14 @@ from studiolo.slurm.parse import (
 from studiolo.slurm.people import PERSON
 from studiolo.slurm.scontrol import parse_nodes, parse_partitions, parse_reservations
 from studiolo.slurm.states import JobState, Tagged
+from studiolo.slurm.usage import USAGE_FORMAT, JobUsage, parse_usage
 
 _Value = TypeVar("_Value")
 
-__all__ = ["CommandSlurm", "launcher_argv"]
+__all__ = ["ACTIONS", "CommandSlurm", "launcher_argv"]
+
+ACTIONS = ("submit", "estimate", "cancel")
+"""What the launcher does for people."""
 
 # The launcher's alarm: sudo ends of the signal that ended its command, or says so in the way of shells.
 _ALARM = (-signal.SIGALRM, 128 + signal.SIGALRM)
@@ -84,6 +90,18 @@ class CommandSlurm:
         except ValueError as error:
             raise SlurmUnavailable(action, str(error)) from error
 
+    async def estimate(self, person: str, directives: Directives) -> int | None:
+        """Ask when a job of ``person`` would start (seconds since 1970) if it were submitted now; submits nothing.
+
+        What Slurm would not take is :class:`SlurmRefused`, with its words.
+        """
+        action = "say when your session would start"
+        answer = await self._launch(person, "estimate", trial(directives).text, action)
+        try:
+            return parse_estimate(answer.err)
+        except ValueError as error:
+            raise SlurmUnavailable(action, str(error)) from error
+
     async def cancel(self, person: str, jobs: Iterable[int]) -> None:
         """Cancel jobs of ``person``; one that is over already is no error."""
         try:
@@ -115,6 +133,30 @@ class CommandSlurm:
         answer = await self._ask(["squeue", "--noheader", f"--format={tagged_format(nonce)}"])
         return self._parsed(lambda out: parse_tagged(out, nonce, self.mark), answer, "list jobs")
 
+    async def owner(self, job: int) -> Tagged | None:
+        """Whose job this is and what it is for, by Slurm's word; ``None`` where it is over or none of this hub's."""
+        nonce = secrets.token_hex(16)
+        argv = ["squeue", "--noheader", f"--jobs={int(job)}", f"--format={tagged_format(nonce)}"]
+        answer = await self._ask(argv)
+        if answer.status and "Invalid job id" in answer.err:
+            return None
+        found = self._parsed(lambda out: parse_tagged(out, nonce, self.mark), answer, "look up a job")
+        return next((tagged for tagged in found if tagged.job == job), None)
+
+    async def used(self, jobs: Iterable[int]) -> dict[int, JobUsage]:
+        """Ask accounting once what all ``jobs`` used; those that are not over in its books are missing."""
+        numbers = ",".join(map(str, sorted(jobs)))
+        argv = ["sacct", "--parsable2", "--noheader", "--noconvert", f"--jobs={numbers}", f"--format={USAGE_FORMAT}"]
+        return self._parsed(parse_usage, await self._ask(argv), "look up what jobs used")
+
+    async def extend(self, job: int, minutes: int) -> None:
+        """Set a job's walltime to ``minutes`` in all. As the hub, which must be an operator of Slurm's for it."""
+        action = "extend your session"
+        answer = await self._ask(["scontrol", "update", f"JobId={int(job)}", f"TimeLimit={int(minutes)}"])
+        if answer.status:
+            said = answer.err or answer.out
+            raise (SlurmUnavailable if SILENT.search(said) else SlurmRefused)(action, said)
+
     async def node_address(self, node: str) -> str:
         """Return the address under which the hub reaches ``node``: the site's pattern, or Slurm's own NodeAddr."""
         if self.cluster.node_address:
@@ -136,6 +178,12 @@ class CommandSlurm:
         line = ["squeue", "--noheader", "--all", "--priority", "--states=PENDING", "--sort=-p,i"]
         asked = await self._ask([*line, f"--format={PENDING_FORMAT}"])
         return assemble(taken, nodes, partitions, reservations, self._parsed(parse_pending, asked, "list waiting jobs"))
+
+    async def budgets(self) -> Budgets:
+        """Ask for all accounts, who is in them and what is left of each: one question, which slurmctld answers from memory."""
+        taken = time.time()
+        answer = await self._ask(["scontrol", "--oneliner", "show", "assoc_mgr", "flags=assoc"])
+        return self._parsed(lambda out: parse_associations(out, taken), answer, "list accounts")
 
     def _parsed(self, parse: Callable[[str], _Value], answer: _Answer, action: str) -> _Value:
         if answer.status:

@@ -117,7 +117,10 @@ class Admission:
 
 @dataclass(frozen=True)
 class PartitionFacts:
-    """One partition; times in minutes, ``None`` where there is no limit or default."""
+    """One partition; times in minutes, ``None`` where there is no limit or default.
+
+    ``gpu_billing`` is what a minute of a whole GPU is billed; 0 where Slurm bills none, or does not say.
+    """
 
     name: str
     state: str
@@ -127,6 +130,7 @@ class PartitionFacts:
     qos: Admission = Admission()
     groups: Admission = Admission()
     nodes: tuple[NodeFacts, ...] = ()
+    gpu_billing: float = 0.0
 
     @property
     def is_up(self) -> bool:

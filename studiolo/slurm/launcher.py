@@ -1,12 +1,13 @@
 #!/usr/bin/python3 -IS
-"""The privileged piece: submit or cancel a job as the person who runs it. All that the hub may do through sudo.
+"""The privileged piece: submit, foretell or cancel a job as the person who runs it. All that the hub may do through sudo.
 
 Installed as ``libexec/studiolo-launch`` and started by the hub as ``sudo -u PERSON studiolo-launch ACTION CONF
 COMMANDS``; a sudoers rule fixes all three arguments, so nothing of a request ever stands on a command line. The
 request comes on standard input, its parts separated by NUL, which no part can hold::
 
-    submit  SCRIPT \\0 STUDIOLO_…=TEXT \\0 STUDIOLO_…=TEXT   -> becomes sbatch, which reads the script
-    cancel  NUMBER \\0 NUMBER                                -> becomes scancel
+    submit    SCRIPT \\0 STUDIOLO_…=TEXT \\0 STUDIOLO_…=TEXT   -> becomes sbatch, which reads the script
+    estimate  SCRIPT                                         -> becomes sbatch --test-only: when would it start?
+    cancel    NUMBER \\0 NUMBER                                -> becomes scancel
 
 Runs with the standard library alone (Python 3.8 or later), as the person and never as root; it reads no file and keeps
 nothing of the caller's environment. A class of sixty waits for sixty of these: whatever takes long to import (json,
@@ -25,13 +26,14 @@ MAX_INPUT = 1 << 20
 MAX_VALUE = 4096
 MAX_NAME = 40
 SECONDS = 25  # less than the hub waits, which may not end a process of the person's: the kernel does, at this alarm
+NO_SCRIPT = "the script is not one"
 LETTERS = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ_")
 
 
 def main(arguments: "list[str]") -> int:
     """Act on one request; ``arguments`` are action, slurm.conf and the folder of Slurm's commands."""
-    if len(arguments) != 3 or arguments[0] not in ("submit", "cancel"):
-        return refuse("usage: studiolo-launch submit|cancel SLURM_CONF COMMANDS")
+    if len(arguments) != 3 or arguments[0] not in ("submit", "estimate", "cancel"):
+        return refuse("usage: studiolo-launch submit|estimate|cancel SLURM_CONF COMMANDS")
     if os.getuid() == 0:
         return refuse("never for root")
     action, conf, commands = arguments
@@ -52,6 +54,8 @@ def main(arguments: "list[str]") -> int:
     }
     if action == "cancel":
         return cancel(text.split(b"\0"), commands, environment)
+    if action == "estimate":
+        return estimate(text.split(b"\0"), commands, environment)
     return submit(text.split(b"\0"), commands, environment)
 
 
@@ -59,7 +63,7 @@ def submit(parts: "list[bytes]", commands: str, environment: "dict[bytes, bytes]
     """Hand the script to sbatch with a small, known environment, in the person's home."""
     script, variables = parts[0], parts[1:]
     if not script.startswith(b"#!/bin/bash"):
-        return refuse("the script is not one")
+        return refuse(NO_SCRIPT)
     for variable in variables:
         name, sign, value = variable.partition(b"=")
         rest = name[len(b"STUDIOLO_") :]
@@ -74,12 +78,28 @@ def submit(parts: "list[bytes]", commands: str, environment: "dict[bytes, bytes]
         return refuse("your home folder %s can not be entered: %s" % (home, error.strerror), 73)
     # A log that Slurm writes into the home is closed to others.
     os.umask(0o027)
-    # A file without a name: the script is on no disk, and stays when this process becomes sbatch.
+    return become(["sbatch", "--parsable"], unnamed(script), commands, environment)
+
+
+def estimate(parts: "list[bytes]", commands: str, environment: "dict[bytes, bytes]") -> int:
+    """Have sbatch say when it would start the script, and start nothing. Slurm says it on standard error."""
+    if len(parts) != 1 or not parts[0].startswith(b"#!/bin/bash"):
+        return refuse(NO_SCRIPT)
+    # No home is needed, and none is waited for: it may be on a file system that is mounted at that moment.
+    os.chdir("/")
+    # Seconds since 1970: the hub's zone, this host's and daylight saving play no part.
+    environment[b"SLURM_TIME_FORMAT"] = b"%s"
+    environment[b"TZ"] = b"UTC0"
+    return become(["sbatch", "--test-only"], unnamed(parts[0]), commands, environment)
+
+
+def unnamed(script: bytes) -> int:
+    """A file without a name: the script is on no disk, and stays when this process becomes sbatch."""
     memory = os.memfd_create("script")
     with open(memory, "wb", closefd=False) as file:
         file.write(script)
     os.lseek(memory, 0, os.SEEK_SET)
-    return become(["sbatch", "--parsable"], memory, commands, environment)
+    return memory
 
 
 def cancel(jobs: "list[bytes]", commands: str, environment: "dict[bytes, bytes]") -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["expand_hosts", "expand_numbers", "state_words", "tres"]
+__all__ = ["billing", "expand_hosts", "expand_numbers", "state_words", "tres"]
 
 MAX_HOSTS = 1 << 16  # as many as Slurm itself expands
 _SUFFIXES = {
@@ -34,6 +34,12 @@ def tres(text: str) -> dict[str, int]:
     """Read ``cpu=2,mem=500M,gres/gpu:a100=1``: whole numbers by name; amounts with a unit are left out."""
     pairs = (word.partition("=") for word in text.split(",") if "=" in word)
     return {name.lower(): int(value) for name, _, value in pairs if re.fullmatch(r"[0-9]{1,18}", value)}
+
+
+def billing(text: str) -> float:
+    """Read ``TRESBillingWeights``: what a minute of a whole GPU is billed, of the dearest type; 0 where it is free."""
+    weights = re.findall(r"gres/gpu(?::[^=,]+)?=([0-9]{1,9}(?:\.[0-9]{1,9})?)(?=,|$)", text.lower())
+    return max(map(float, weights), default=0.0)
 
 
 def expand_hosts(text: str) -> tuple[str, ...]:

@@ -19,11 +19,13 @@ import aiohttp
 from yarl import URL
 
 from studiolo.errors import LauncherFailed, SlurmError, SlurmRefused, SlurmUnavailable, printable
-from studiolo.script import Batch
+from studiolo.script import Batch, Directives
 from studiolo.site import Cluster
+from studiolo.slurm.budgets import Budgets
 from studiolo.slurm.facts import ClusterFacts, assemble
 from studiolo.slurm.parse import SILENT
 from studiolo.slurm.people import member
+from studiolo.slurm.rest_budgets import SHARES_SINCE, rest_budgets, rest_usage
 from studiolo.slurm.rest_facts import rest_nodes, rest_partitions, rest_pending, rest_reservations
 from studiolo.slurm.rest_parse import (
     INVALID_JOB_ID,
@@ -31,6 +33,7 @@ from studiolo.slurm.rest_parse import (
     RestError,
     accounting_query,
     errors,
+    extension,
     parse_accounting_jobs,
     parse_addresses,
     parse_jobs,
@@ -41,6 +44,7 @@ from studiolo.slurm.rest_parse import (
 )
 from studiolo.slurm.states import JobState, Tagged
 from studiolo.slurm.tokens import Tokens
+from studiolo.slurm.usage import JobUsage, parse_rest_usage
 
 __all__ = ["RestSlurm"]
 
@@ -147,6 +151,10 @@ class RestSlurm:
             raise await self._refusal(answer, action)
         return self._parsed(parse_submitted, answer, action)
 
+    async def estimate(self, person: str, directives: Directives) -> int | None:
+        """``None``: slurmrestd has no question for when a job would start. Asks nothing."""
+        return None
+
     async def cancel(self, person: str, jobs: Iterable[int]) -> None:
         """Cancel jobs of ``person``; one that is over already is no error."""
         action = "cancel the job"
@@ -188,6 +196,30 @@ class RestSlurm:
         answer = await self._call(question)
         return await self._answered(parse_accounting_jobs, answer, "look up finished jobs")
 
+    async def owner(self, job: int) -> Tagged | None:
+        """Whose job this is and what it is for, by Slurm's word; ``None`` where it is over or none of this hub's."""
+        answer = await self._call(_Question("job", "look up a job", f"/slurm/{{}}/job/{int(job)}"))
+        if any(error.number == INVALID_JOB_ID for error in answer.errors):
+            return None
+        found = await self._answered(lambda fields: parse_tagged_jobs(fields, self.mark), answer, "look up a job")
+        return next((tagged for tagged in found if tagged.job == job), None)
+
+    async def used(self, jobs: Iterable[int]) -> dict[int, JobUsage]:
+        """Ask accounting once what all ``jobs`` used; those that are not over in its books are missing."""
+        wanted, action = sorted(jobs), "look up what jobs used"
+        question = _Question(
+            "accounting", action, "/slurmdb/{}/jobs?", query=lambda v: accounting_query(wanted, v, steps=True)
+        )
+        return await self._answered(parse_rest_usage, await self._call(question), action)
+
+    async def extend(self, job: int, minutes: int) -> None:
+        """Set a job's walltime to ``minutes`` in all. As the hub, which must be an operator of Slurm's for it."""
+        action = "extend your session"
+        path = f"/slurm/{{}}/job/{int(job)}"
+        answer = await self._call(_Question("update", action, path, "POST", body=lambda v: extension(minutes, v)))
+        if answer.errors:
+            raise await self._refusal(answer, action)
+
     async def node_address(self, node: str) -> str:
         """Return the address under which the hub reaches ``node``: the site's pattern, or Slurm's own NodeAddr."""
         if self.cluster.node_address:
@@ -204,6 +236,13 @@ class RestSlurm:
         partitions = await self._list("partitions", rest_partitions)
         reservations = await self._list("reservations", rest_reservations)
         return assemble(taken, nodes, partitions, reservations, await self._list("jobs", rest_pending))
+
+    async def budgets(self) -> Budgets:
+        """Ask accounting for all accounts, who is in them and their limits; slurmctld for their use, where it tells."""
+        taken, action = self._clock(), "list accounts"
+        answer = await self._call(_Question("associations", action, "/slurmdb/{}/associations"))
+        usage = await self._list("shares", rest_usage) if await self.version() >= SHARES_SINCE else None
+        return await self._answered(lambda fields: rest_budgets(fields, taken, usage), answer, action)
 
     async def _list(self, what: str, parse: Callable[[object], _Value]) -> _Value:
         answer = await self._call(_Question(what, f"list {what}", f"/slurm/{{}}/{what}"))

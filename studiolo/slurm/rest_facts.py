@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from studiolo.slurm.facts import Admission, NodeFacts, PartitionFacts, PendingJob, ReservationFacts
-from studiolo.slurm.notation import expand_hosts, state_words
+from studiolo.slurm.notation import billing, expand_hosts, state_words
 from studiolo.slurm.resources import cpus_held, resources_of
 from studiolo.slurm.rest_parse import read_entries, read_integer, read_mapping, read_number
 
@@ -68,6 +68,7 @@ def _partition(partition: Mapping[str, Any]) -> PartitionFacts:
             accounts=_admission(partition, "allowed_accounts", "denied_accounts"),
             qos=_admission(partition, "allowed_qos", "denied_qos"),
             groups=_admission(partition, "allowed_groups", ""),
+            gpu_billing=billing(_text(partition, "billing_weights")),
         )
     return PartitionFacts(
         name=_word(partition.get("name")),
@@ -77,6 +78,7 @@ def _partition(partition: Mapping[str, Any]) -> PartitionFacts:
         accounts=_admission(read_mapping(partition.get("accounts")), "allowed", "deny"),
         qos=_admission(read_mapping(partition.get("qos")), "allowed", "deny"),
         groups=_admission(read_mapping(partition.get("groups")), "allowed", ""),
+        gpu_billing=billing(_text(read_mapping(partition.get("tres", {})), "billing_weights")),
     )
 
 

@@ -22,6 +22,7 @@ __all__ = [
     "RestError",
     "accounting_query",
     "errors",
+    "extension",
     "parse_accounting_jobs",
     "parse_addresses",
     "parse_jobs",
@@ -118,13 +119,19 @@ def submission(batch: Batch, environment: Mapping[str, str], folder: str, versio
     return {"script": batch.text, "job": job}
 
 
-def accounting_query(jobs: Iterable[int], version: str) -> str:
+def accounting_query(jobs: Iterable[int], version: str, *, steps: bool = False) -> str:
     """The query that asks accounting for ``jobs``: a list in one value up to v0.0.39, a value for each of them later."""
     numbers = [str(int(job)) for job in jobs]
+    skip = [] if steps else ["skip_steps=true"]
     if version >= _SCRIPT_IN_JOB:
-        return "&".join(["skip_steps=true", *(f"step={number}" for number in numbers)])
+        return "&".join([*skip, *(f"step={number}" for number in numbers)])
     # A comma that is not written as %2C is more than slurmrestd 22.05 can read.
-    return f"skip_steps=true&step={'%2C'.join(numbers)}"
+    return "&".join([*skip, f"step={'%2C'.join(numbers)}"])
+
+
+def extension(minutes: int, version: str) -> dict[str, Any]:
+    """The body that sets a job's walltime, in minutes."""
+    return {"time_limit": minutes if version < _NUMBERS_AS_OBJECTS else _number_object(minutes)}
 
 
 def _number_object(number: int) -> dict[str, Any]:

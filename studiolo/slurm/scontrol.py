@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 
 from studiolo.slurm.facts import Admission, NodeFacts, PartitionFacts, ReservationFacts
-from studiolo.slurm.notation import expand_hosts, state_words
+from studiolo.slurm.notation import billing, expand_hosts, state_words
 from studiolo.slurm.resources import cpus_held, resources_of
 from studiolo.units import slurm_minutes
 
@@ -57,6 +57,7 @@ def parse_partitions(output: str) -> tuple[PartitionFacts, ...]:
             accounts=_admission(fact, "Accounts"),
             qos=_admission(fact, "Qos"),
             groups=_admission(fact, "Groups"),
+            gpu_billing=billing(fact.get("TRESBillingWeights", "")),
         )
         for fact in map(_facts, _lines(output, "PartitionName="))
     )

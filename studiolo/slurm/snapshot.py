@@ -1,4 +1,5 @@
-"""One snapshot of a cluster for everybody: asked for when somebody looks and the last one is old, once for all who look.
+"""One answer for everybody, such as a snapshot of a cluster: asked for when somebody looks and the last one is old, once
+for all who look.
 
 However many look, Slurm is asked at most :attr:`SnapshotPace.per_minute` times a minute; while it does not answer, less
 and less often, and everybody gets the last answer with its age.
@@ -9,16 +10,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from studiolo.errors import SlurmError, SlurmUnavailable
 from studiolo.slurm.facts import ClusterFacts
 
-__all__ = ["FactsCache", "Reading", "SnapshotPace", "next_question"]
+__all__ = ["Cache", "FactsCache", "Reading", "SnapshotPace", "next_question"]
 
 log = logging.getLogger(__name__)
+
+
+class Dated(Protocol):
+    """An answer that knows when it was asked for, in seconds since 1970."""
+
+    @property
+    def taken(self) -> float: ...
+
+
+_Answer = TypeVar("_Answer", bound=Dated)
+_Seen_co = TypeVar("_Seen_co", bound=Dated, covariant=True)
 
 
 class Source(Protocol):
@@ -52,14 +64,14 @@ def next_question(pace: SnapshotPace, *, asked: float, answered: float, failures
 
 
 @dataclass(frozen=True)
-class Reading:
+class Reading(Generic[_Seen_co]):
     """What one who asks is told.
 
-    ``facts`` is the last snapshot, ``None`` before the first; ``trouble`` why there is no newer one, ``None`` where Slurm
+    ``facts`` is the last answer, ``None`` before the first; ``trouble`` why there is no newer one, ``None`` where Slurm
     answers; ``silent_since`` when it was first asked in vain, in seconds since 1970.
     """
 
-    facts: ClusterFacts | None
+    facts: _Seen_co | None
     trouble: SlurmError | None = None
     silent_since: float | None = None
 
@@ -68,44 +80,61 @@ class Reading:
         return None if self.facts is None else max(0.0, now - self.facts.taken)
 
 
-class FactsCache:
-    """The snapshot of one cluster. ``clock`` gives seconds that never go back; needs the event loop of those who ask."""
+class Cache(Generic[_Answer]):
+    """The last answer of ``ask``. ``clock`` gives seconds that never go back; needs the event loop of those who ask.
+
+    ``subject`` completes "its answer was not understood when asked to …".
+    """
 
     def __init__(
-        self, source: Source, pace: SnapshotPace | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        ask: Callable[[], Awaitable[_Answer]],
+        subject: str,
+        pace: SnapshotPace | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.source = source
         self.pace = pace or SnapshotPace()
-        self.last = Reading(None)
+        self.last: Reading[_Answer] = Reading(None)
+        self._put = ask
+        self._subject = subject
         self._clock = clock
         self._next = float("-inf")
         self._failures = 0
         self._question: asyncio.Task[None] | None = None
 
-    async def get(self) -> Reading:
-        """The snapshot, a new one where the last is old; asks nobody while another's question is under way.
+    @property
+    def is_new(self) -> bool:
+        """Whether nothing was ever answered, nor refused."""
+        return self.last.facts is None and self.last.trouble is None
 
-        Never raises for Slurm. Where an answer takes long, the last snapshot is told meanwhile.
+    async def get(self) -> Reading[_Answer]:
+        """The answer, a new one where the last is old; asks nobody while another's question is under way.
+
+        Never raises for Slurm. Where an answer takes long, the last one is told meanwhile.
         """
-        if self._question is None and self._clock() >= self._next:
-            self._question = asyncio.get_running_loop().create_task(self._ask())
+        self.renew()
         if self._question is not None:
             # Not awaited itself: who gives up waiting must not take the answer away from everybody else.
             await asyncio.wait([self._question], timeout=self.pace.patience)
         return self.last
 
+    def renew(self) -> None:
+        """Have a new answer asked for beside everything else, where the last is old."""
+        if self._question is None and self._clock() >= self._next:
+            self._question = asyncio.get_running_loop().create_task(self._ask())
+
     async def _ask(self) -> None:
         asked, wall = self._clock(), time.time()
         try:
-            self.last = Reading(await self.source.facts())
+            self.last = Reading(await self._put())
             self._failures = 0
         except SlurmError as error:
             self._fail(error, wall)
-            log.warning("%s (time %d in a row; the last snapshot is shown)", error, self._failures)
+            log.warning("%s (time %d in a row; the last answer stands)", error, self._failures)
         except Exception as error:
             # A bug in reading one odd answer must not fail every page that shows what is free.
-            self._fail(SlurmUnavailable("tell what is free", f"its answer was not understood ({error})"), wall)
-            log.exception("the snapshot was not understood; the last one is shown")
+            self._fail(SlurmUnavailable(self._subject, f"its answer was not understood ({error})"), wall)
+            log.exception("an answer was not understood when asked to %s; the last one stands", self._subject)
         finally:
             self._next = next_question(self.pace, asked=asked, answered=self._clock(), failures=self._failures)
             self._question = None
@@ -114,3 +143,12 @@ class FactsCache:
         self._failures += 1
         since = self.last.silent_since if self.last.silent_since is not None else wall
         self.last = Reading(self.last.facts, error, since)
+
+
+class FactsCache(Cache[ClusterFacts]):
+    """The snapshot of one cluster."""
+
+    def __init__(
+        self, source: Source, pace: SnapshotPace | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        super().__init__(source.facts, "tell what is free", pace, clock)

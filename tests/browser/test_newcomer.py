@@ -63,7 +63,7 @@ def test_two_clicks_and_a_cell_runs_on_the_node(
     picture(page, "notebook", title)
 
     page.goto(f"{access['url']}hub/home")
-    page.get_by_role("button", name="Stop My Server").click()
+    page.get_by_role("button", name="Stop My session").click()
     until("the end of the job", lambda: hub.jobs(name) == [])
     until("the end of the server", lambda: not hub.server(name))
     until("the end of its processes", lambda: hub.processes(name) == [], seconds=15)

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, get_args
 
 import pytest
 
-from spawners.offers import offer
+from spawners import verdict
+from spawners.choosing import Choosing
+from spawners.offers import offers
 from studiolo import cli
 from studiolo.request import FIELDS
-from studiolo.site import MANY, SINGLE, parse
+from studiolo.site import MANY, SINGLE, Site, parse
 from studiolo.site_example import example, reference
 from studiolo.slurm.facts import NodeFacts, PartitionFacts, PendingJob, ReservationFacts, assemble
 from studiolo.slurm.resources import Resources
-from studiolo.slurm.snapshot import Reading
+from studiolo.slurm.snapshot import FactsCache, Reading
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 NODE = NodeFacts("gpu1", "10.0.0.1", ("IDLE",), "", Resources(8, 1024), Resources(8, 1024), (), ("gpu",))
@@ -86,9 +90,27 @@ def test_every_metric_and_every_field_of_what_is_free_is_explained() -> None:
     for name in names:
         assert f"`{name}" in page
     (example,) = re.findall(r"```json\n(.*?)```", page, re.DOTALL)
-    (told,) = json.loads(example)["clusters"].values()
-    facts = assemble(0.0, [NODE], [PartitionFacts("gpu", "UP", 60)], [MAINTENANCE], [PendingJob(7, "gpu", 1)])
-    real = offer(site, "main", Reading(facts), silent_since=None, person="ada", jobs={"": 7}, now=0.0)
+    told = json.loads(example)
+    real = offered(site)
     assert set(told) == set(real)
-    for key in ("partitions", "reservations", "waiting"):
-        assert set(told[key][0]) == set(real[key][0])
+    for key in ("profiles", "accounts", "partitions"):
+        (shown,), (found, *_others) = told[key].values(), real[key].values()
+        assert set(shown) == set(found)
+        for field, value in shown.items():
+            if isinstance(value, dict) and isinstance(found[field], dict):
+                assert set(value) == set(found[field])
+    assert set(told["reservations"][0]) == set(real["reservations"][0])
+    kinds = set(re.findall(r"^\| `([a-z-]+)` \|", page.partition("| Obstacle |")[2].partition("##")[0], re.MULTILINE))
+    assert kinds == set(get_args(verdict.Kind))
+
+
+def offered(site: Site) -> dict[str, Any]:
+    """What the hub tells of a small cluster that nobody has to be asked about."""
+    slurm: Any = SimpleNamespace(facts=None, budgets=None, estimate=None)
+    watcher: Any = SimpleNamespace(heard=0.0, silent_since=None)
+    facts = FactsCache(slurm)
+    facts.last = Reading(
+        assemble(0.0, [NODE], [PartitionFacts("gpu", "UP", 60)], [MAINTENANCE], [PendingJob(7, "gpu", 1)])
+    )
+    choosing = Choosing(site, {"main": slurm}, {"main": facts}, {"main": watcher})
+    return offers(choosing, "ada", 0.0, may_ask=False)

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from studiolo.slurm.budgets import Budgets, GpuHours, parse_associations
+from studiolo.slurm.estimate import parse_estimate
 from studiolo.slurm.facts import Admission, NodeFacts, PartitionFacts, ReservationFacts, assemble
 from studiolo.slurm.parse import parse_accounting, parse_job_id, parse_node_addresses, parse_pending, parse_queue
 from studiolo.slurm.reasons import pending_words
@@ -182,6 +184,27 @@ def test_the_number_of_a_job_is_read(name: str) -> None:
 def test_an_answer_without_a_number_is_no_answer(name: str) -> None:
     with pytest.raises(ValueError, match="no job number"):
         parse_job_id(recorded(f"sbatch/{name}.txt"))
+
+
+@pytest.mark.parametrize(
+    ("name", "start"),
+    [
+        ("at_once_22.05", 1795337532),
+        ("later_24.11", 1795340000),
+        ("message_of_a_plugin_before_it", 1795340000),
+        ("standard_time_in_utc", 1795337532),
+        ("on_another_cluster_of_a_federation", 1795340000),
+        ("with_the_jobs_it_preempts", 1795340000),
+    ],
+)
+def test_when_a_job_would_start_is_read(name: str, start: int) -> None:
+    assert parse_estimate(recorded(f"sbatch_test_only/{name}.txt")) == start
+
+
+@pytest.mark.parametrize("name", ["empty", "refused", "a_plugin_that_says_the_same", "relative_time"])
+def test_an_answer_without_a_start_is_no_answer(name: str) -> None:
+    with pytest.raises(ValueError, match="."):
+        parse_estimate(recorded(f"sbatch_test_only/{name}.txt"))
 
 
 # --- scontrol --------------------------------------------------------------------------------------------------------
@@ -451,6 +474,8 @@ READERS: dict[str, Callable[[str], object]] = {
     "sacct": parse_accounting,
     "sinfo": parse_node_addresses,
     "sbatch": parse_job_id,
+    "sbatch_test_only": parse_estimate,
+    "scontrol_assoc_mgr": lambda output: parse_associations(output, 0.0),
     "scontrol_node": parse_nodes,
     "scontrol_partition": parse_partitions,
     "scontrol_reservation": parse_reservations,
@@ -473,3 +498,51 @@ def test_every_recorded_file_is_used_by_a_test() -> None:
     source = Path(__file__).read_text(encoding="utf-8")
     unused = [path for path in HERE.glob("*/*.txt") if f'"{path.stem}"' not in source and f"/{path.name}" not in source]
     assert unused == []
+
+
+# --- Accounts --------------------------------------------------------------------------------------------------------
+
+
+def budgets(name: str) -> Budgets:
+    return parse_associations(recorded(f"scontrol_assoc_mgr/{name}.txt"), 1795337700.0)
+
+
+def test_accounts_their_people_and_limits_are_read() -> None:
+    found = budgets("embedded_22.05")
+    assert set(found.accounts) == {"root", "playground", "fast-lane", "large-scale"}
+    assert found.of("ada") == {"playground", "fast-lane"}
+    assert found.of("emil") == {"playground", "fast-lane", "large-scale"}
+    assert (found.defaults["ada"], found.defaults["root"]) == ("playground", "root")
+    assert found.gpu_hours("ada", "fast-lane") == GpuHours(10000.0, 0.0)
+    assert found.gpu_hours("ada", "root") == GpuHours(None, 0.0)
+    assert found.of("mallory") is None
+
+
+def test_of_all_limits_that_bind_somebody_the_one_counts_of_which_least_is_left() -> None:
+    found = budgets("a_project_in_a_project")
+    assert found.gpu_hours("ada", "sub") == GpuHours(10.0, 0.5)  # her own
+    assert found.gpu_hours("emil", "sub") == GpuHours(50.0, 10.0)
+    assert found.gpu_hours("emil", "sub", weight=4.0) == GpuHours(100.0, 99.75)  # the account's above, by billing
+    assert found.gpu_hours("emil", "sub", weight=4.0).left == 0.25
+
+
+def test_the_newer_way_of_naming_parents_is_read() -> None:
+    found = budgets("lineage_24.11")
+    assert (found.of("ada"), found.defaults["ada"]) == ({"playground"}, "playground")
+    assert found.gpu_hours("ada", "playground").limit == 1000.0
+
+
+def test_an_account_above_itself_is_not_followed_for_ever() -> None:
+    assert budgets("an_account_above_itself").gpu_hours("ada", "playground").limit == 1000.0
+
+
+def test_where_accounting_is_off_nobody_is_known() -> None:
+    found = budgets("nothing_cached")
+    assert (found.accounts, found.of("ada")) == ({}, None)
+    assert found.gpu_hours("ada", "playground") == GpuHours(None, None)
+
+
+@pytest.mark.parametrize("name", ["truncated_line", "no_limits"])
+def test_half_an_answer_about_accounts_is_none(name: str) -> None:
+    with pytest.raises(ValueError, match="."):
+        budgets(name)

@@ -12,9 +12,9 @@ def log_in(page: Page, access: Mapping[str, Any], number: int) -> str:
     """Log in as the n-th person of access.json; returns the name."""
     user = access["users"][number]
     page.goto(access["url"])
-    page.get_by_label("Username").fill(user["name"])
-    page.get_by_label("Password").fill(user["password"])
-    page.get_by_role("button", name="Sign in").click()
+    page.locator("#username_input").fill(user["name"])  # by their ids, whatever the language
+    page.locator("#password_input").fill(user["password"])
+    page.locator("#login_submit").click()
     return str(user["name"])
 
 

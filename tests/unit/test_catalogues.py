@@ -29,6 +29,7 @@ MODULES = sorted([*(file for file in PACKAGES[1].glob("*.py") if file.name != "m
 FOR_PROGRAMS = {
     "Slurm does not say yet where this job runs: ask again",
     "Going on with a start after the hub's own",
+    "Server at {}",
 }
 
 

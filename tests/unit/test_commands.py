@@ -19,6 +19,7 @@ from studiolo.script import Batch, Directives
 from studiolo.site import Cluster
 from studiolo.slurm import commands, launcher, people
 from studiolo.slurm.commands import CommandSlurm, launcher_argv
+from studiolo.slurm.estimate import trial
 from studiolo.slurm.parse import ACCOUNTING_FORMAT, QUEUE_FORMAT
 from studiolo.slurm.states import JobState, Tagged
 
@@ -84,6 +85,36 @@ def test_a_submission_goes_through_sudo_and_the_launcher_with_the_request_on_sta
     folder = str(programs.folder)
     assert call.argv == [f"{folder}/sudo", "-n", "-u", "ada", "--", LAUNCHER, "submit", CONF, folder]
     assert call.stdin.split("\0") == [BATCH.text, *(f"{key}={value}" for key, value in ENVIRONMENT.items())]
+
+
+def test_an_estimate_is_asked_for_as_the_person_and_read_on_standard_error(
+    slurm: CommandSlurm, programs: FakePrograms
+) -> None:
+    programs.add(
+        "sudo",
+        err="sudo: unable to resolve host hub\nsbatch: Job 7 to start at 1795331000 using 2 processors on nodes cpu1\n",
+    )
+    directives = dataclasses.replace(BATCH.directives, comment="")
+    assert asyncio.run(slurm.estimate("ada", directives)) == 1795331000
+    (call,) = programs.called("sudo")
+    assert call.argv[-6:] == ["ada", "--", LAUNCHER, "estimate", CONF, str(programs.folder)]
+    assert call.stdin == trial(directives).text
+
+
+@pytest.mark.parametrize(
+    ("said", "status", "kind"),
+    [
+        ("allocation failure: Requested node configuration is not available\n", 1, SlurmRefused),
+        ("sbatch: error: Unable to contact slurm controller (connect failure)\n", 1, SlurmUnavailable),
+        ("studiolo-launch: usage: studiolo-launch submit|cancel SLURM_CONF COMMANDS\n", 64, LauncherFailed),
+        ("", 0, SlurmUnavailable),
+    ],
+)
+def test_an_estimate_that_fails_says_who_can_mend_it(
+    slurm: CommandSlurm, programs: FakePrograms, said: str, status: int, kind: type[SlurmError]
+) -> None:
+    programs.add("sudo", err=said, status=status)
+    failure(kind, slurm.estimate("ada", BATCH.directives))
 
 
 def test_nothing_of_a_request_stands_on_a_command_line_or_in_an_environment(

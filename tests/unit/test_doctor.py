@@ -441,8 +441,8 @@ def test_a_launcher_of_root_that_sudo_lets_through_is_good(
     site: Site, launcher: Cluster, programs: FakePrograms
 ) -> None:
     findings = list(doctor.launcher_findings(site, "main", launcher))
-    assert [finding.level for finding in findings] == ["good", "good", "good"]
-    submit, cancel = programs.called("sudo")
+    assert [finding.level for finding in findings] == ["good", "good", "good", "good"]
+    submit, estimate, cancel = programs.called("sudo")
     assert submit.argv[1:] == [
         "-n",
         "-l",
@@ -455,7 +455,7 @@ def test_a_launcher_of_root_that_sudo_lets_through_is_good(
         launcher.conf,
         "/usr/bin",
     ]
-    assert cancel.argv[-3] == "cancel"
+    assert (estimate.argv[-3], cancel.argv[-3]) == ("estimate", "cancel")
 
 
 @needs_root
@@ -465,6 +465,7 @@ def test_a_sudo_that_does_not_let_the_hub_through_is_a_fault(
     programs.add("sudo", status=1)
     assert told(doctor.launcher_findings(site, "main", launcher)) == [
         "sudo does not let studiolo-hub submit for ada",
+        "sudo does not let studiolo-hub estimate for ada",
         "sudo does not let studiolo-hub cancel for ada",
     ]
 
@@ -472,7 +473,7 @@ def test_a_sudo_that_does_not_let_the_hub_through_is_a_fault(
 @needs_root
 def test_a_host_without_sudo_is_a_fault(site: Site, launcher: Cluster) -> None:
     Path(launcher.sudo).unlink()
-    assert len(told(doctor.launcher_findings(site, "main", launcher))) == 2
+    assert len(told(doctor.launcher_findings(site, "main", launcher))) == 3
 
 
 @needs_root

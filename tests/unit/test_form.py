@@ -28,6 +28,7 @@ class Form(HTMLParser):
         self.choices: dict[str, list[str]] = {}
         self.labels: set[str] = set()
         self.ids: list[str] = []
+        self.described: set[str] = set()
         self.open_details = False
         self.text = ""
         self._select = ""
@@ -41,12 +42,18 @@ class Form(HTMLParser):
         self.ids += [found["id"]] if "id" in found else []
         if tag == "label" and "for" in found:
             self.labels.add(found["for"])
+        self.described |= set(found.get("aria-describedby", "").split())
         if tag == "details":
             self.open_details = "open" in found
         if tag == "input" and found.get("type") == "radio":
             self.choices.setdefault(found["name"], []).append(found["value"])
             if "checked" in found:
                 self.fields[found["name"]] = found["value"]
+        elif tag == "input" and found.get("type") == "checkbox":
+            self.choices.setdefault(found["name"], []).append(found["value"])
+            self.fields.setdefault(found["name"], "")
+            if "checked" in found:
+                self.fields[found["name"]] = ",".join(filter(None, [self.fields[found["name"]], found["value"]]))
         elif tag == "input":
             self.fields[found["name"]] = found["value"]
         elif tag == "select":
@@ -83,7 +90,7 @@ def test_every_choice_that_the_form_offers_is_one_of_the_sites(site: Site, plain
     assert plain.choices["account"] == ["", *site.accounts]
     assert plain.choices["environment"] == ["", *site.environments]
     assert plain.choices["qos"] == ["", "short", "long"]
-    assert plain.choices["features"] == ["", "nvme", "ib"]
+    assert plain.choices["features"] == ["nvme", "ib"]
 
 
 def test_choices_that_a_site_does_not_have_are_not_shown() -> None:
@@ -96,8 +103,13 @@ def test_choices_that_a_site_does_not_have_are_not_shown() -> None:
 
 
 def test_every_field_has_a_label(plain: Form) -> None:
-    assert {f"studiolo-{name}" for name in plain.fields if name != "profile"} <= plain.labels
+    assert {f"studiolo-{name}" for name in plain.fields if name not in ("profile", "features")} <= plain.labels
     assert len(plain.ids) == len(set(plain.ids))
+
+
+def test_every_description_that_a_field_names_is_there(plain: Form) -> None:
+    assert plain.described <= set(plain.ids)
+    assert {f"studiolo-{name}-fault" for name in plain.fields} <= set(plain.ids)
 
 
 @pytest.mark.parametrize(

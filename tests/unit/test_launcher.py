@@ -277,6 +277,32 @@ def test_what_is_no_bash_script_is_refused(refused: Callable[..., None], script:
     refused("submit", script, "the script is not one")
 
 
+# --- Estimate --------------------------------------------------------------------------------------------------------
+
+
+def test_an_estimate_starts_nothing_and_tells_seconds_in_no_zone(installed: Installed) -> None:
+    foretold = "sbatch: Job 7 to start at 1795331000 using 2 processors on nodes cpu1 in partition cpu\n"
+    installed.programs.add("sbatch", err=foretold)
+    run = installed.run("estimate", SUBMISSION, environment={"TZ": "Asia/Tokyo", "SLURM_TIME_FORMAT": "relative"})
+    assert run == Run(0, "", foretold)
+    (call,) = installed.programs.called("sbatch")
+    assert call.argv == [f"{installed.programs.folder}/sbatch", "--test-only"]
+    assert call.stdin == SCRIPT
+    assert (call.environment["TZ"], call.environment["SLURM_TIME_FORMAT"]) == ("UTC0", "%s")
+
+
+@as_root
+def test_an_estimate_needs_no_home(installed: Installed) -> None:
+    assert installed.run("estimate", SUBMISSION, real_home=True).status == 0
+    (call,) = installed.programs.called("sbatch")
+    assert call.folder == "/"
+
+
+@pytest.mark.parametrize("request_", [b"", b"exec true", SUBMISSION + b"\0", SUBMISSION + b"\0STUDIOLO_X=1"])
+def test_an_estimate_takes_a_script_and_no_environment(refused: Callable[..., None], request_: bytes) -> None:
+    refused("estimate", request_, "the script is not one")
+
+
 # --- Cancel ----------------------------------------------------------------------------------------------------------
 
 
@@ -344,10 +370,10 @@ def test_what_is_no_number_of_a_job_is_refused(refused: Callable[..., None], job
     refused("cancel", jobs, "cancel needs numbers of jobs")
 
 
-# --- Both ------------------------------------------------------------------------------------------------------------
+# --- All ------------------------------------------------------------------------------------------------------------
 
 
-REQUESTS = [("submit", "sbatch", SUBMISSION), ("cancel", "scancel", b"1")]
+REQUESTS = [("submit", "sbatch", SUBMISSION), ("estimate", "sbatch", SUBMISSION), ("cancel", "scancel", b"1")]
 
 
 @pytest.mark.parametrize(("action", "command", "request_"), REQUESTS)
@@ -388,7 +414,7 @@ def test_a_command_that_is_not_there_is_told_in_a_sentence(
     assert re.fullmatch(rf"studiolo-launch: [^\n]*{command} can not be run: No such file or directory\n", run.err)
 
 
-@pytest.mark.parametrize("action", ["submit", "cancel"])
+@pytest.mark.parametrize("action", ["submit", "estimate", "cancel"])
 def test_a_request_that_is_too_long_is_refused(refused: Callable[..., None], action: str) -> None:
     refused(action, SUBMISSION + b"#" * (launcher.MAX_INPUT + 1), "the request is too long")
 
@@ -401,11 +427,11 @@ def test_a_request_of_just_bearable_length_is_taken(installed: Installed) -> Non
 
 
 @as_root
-@pytest.mark.parametrize("action", ["submit", "cancel"])
+@pytest.mark.parametrize("action", ["submit", "estimate", "cancel"])
 def test_it_never_acts_for_root(installed: Installed, action: str) -> None:
     done = subprocess.run(
         [str(installed.path), action, "/etc/slurm/slurm.conf", str(installed.programs.folder)],
-        input=SUBMISSION if action == "submit" else b"1",
+        input=b"1" if action == "cancel" else SUBMISSION,
         capture_output=True,
         check=False,
     )
@@ -427,7 +453,9 @@ def test_it_never_acts_for_root(installed: Installed, action: str) -> None:
 )
 def test_any_other_command_line_is_refused(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> None:
     assert launcher.main(arguments) == 64
-    assert capfd.readouterr().err == "studiolo-launch: usage: studiolo-launch submit|cancel SLURM_CONF COMMANDS\n"
+    assert (
+        capfd.readouterr().err == "studiolo-launch: usage: studiolo-launch submit|estimate|cancel SLURM_CONF COMMANDS\n"
+    )
 
 
 @given(
@@ -440,10 +468,12 @@ def test_any_other_command_line_is_refused(arguments: list[str], capfd: pytest.C
 )
 def test_any_request_at_all_is_refused_or_runs_the_one_command(here: Here, request: bytes) -> None:
     fixed = {b"HOME", b"LANG", b"LOGNAME", b"PATH", b"SHELL", b"SLURM_CONF", b"USER"}
-    for action, command in (("submit", ["sbatch", "--parsable"]), ("cancel", ["scancel"])):
+    commands = {"submit": ["sbatch", "--parsable"], "estimate": ["sbatch", "--test-only"], "cancel": ["scancel"]}
+    for action, command in commands.items():
         assert here.run(action, request) == (0 if here.started else 64)
         for argv in here.started:
             assert argv[: len(command)] == command
             assert all(word.isascii() and word.isdigit() for word in argv[len(command) :])
             assert here.environment[b"PATH"] == b"/usr/local/bin:/usr/bin:/bin"
-            assert all(key.startswith(b"STUDIOLO_") for key in set(here.environment) - fixed)
+            own = {b"SLURM_TIME_FORMAT", b"TZ"} if action == "estimate" else set()
+            assert all(key.startswith(b"STUDIOLO_") for key in set(here.environment) - fixed - own)

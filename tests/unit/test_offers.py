@@ -1,11 +1,12 @@
-"""What everybody may know of a cluster: numbers, and names that the site file shows anyway."""
+"""What somebody is told before they choose: numbers, their own accounts, and names that the site file shows anyway."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar, cast
 
 import pytest
 from hypothesis import given
@@ -13,11 +14,13 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
 from spawners import metrics
-from spawners.engine import Engine
+from spawners.choosing import Choosing
 from spawners.metrics import EngineCollector
-from spawners.offers import offer, silent_since
+from spawners.offers import offers
 from studiolo.errors import SlurmUnavailable
+from studiolo.script import Directives
 from studiolo.site import Site, parse
+from studiolo.slurm.budgets import Allowance, Budgets
 from studiolo.slurm.facts import (
     Admission,
     ClusterFacts,
@@ -28,10 +31,11 @@ from studiolo.slurm.facts import (
     assemble,
 )
 from studiolo.slurm.resources import Resources
-from studiolo.slurm.snapshot import Reading
+from studiolo.slurm.snapshot import FactsCache, Reading
 
 NOW = 1_000_000.0
 HOUR = 3600
+TROUBLE = SlurmUnavailable("list jobs", "Unable to contact slurm controller")
 REMARK = "bad fan <script>alert(1)</script>, ask mallory"
 
 
@@ -63,77 +67,155 @@ def snapshot(*reservations: ReservationFacts) -> ClusterFacts:
     return assemble(NOW, NODES, partitions, reservations, PENDING)
 
 
-def told(site: Site, facts: ClusterFacts | None, *, since: float | None = None, **jobs: int) -> dict[str, Any]:
-    told = offer(site, "main", Reading(facts), silent_since=since, person="ada", jobs=jobs, now=NOW)
-    return json.loads(json.dumps(told))  # type: ignore[no-any-return]
+BUDGETS = Budgets(
+    NOW,
+    {"p1": Allowance({"gres/gpu": 6000}, {"gres/gpu": 1500}), "p2": Allowance({}, {}), "own": Allowance({}, None)},
+    {"ada": frozenset({"p1", "own", "elsewhere"}), "mallory": frozenset({"p2"})},
+    {"ada": "own", "mallory": "p2"},
+)
 
 
-def test_partitions_of_the_site_are_offered_with_what_is_free(site: Site) -> None:
-    cpu, gpu = told(site, snapshot())["partitions"]
-    assert (cpu["name"], cpu["open"], cpu["max_minutes"], cpu["waiting"]) == ("cpu", True, 120, 1)
-    assert gpu == {
-        "name": "gpu",
+class Slurm:
+    """Never asked here: what is known is put in place."""
+
+    calls: ClassVar[dict[str, int]] = {"squeue": 7, "sbatch": 3}
+
+    async def estimate(self, person: str, directives: Directives) -> int | None:
+        raise AssertionError("Slurm was asked")
+
+
+def knowing(
+    site: Site, facts: ClusterFacts | None, *, since: float | None = None, budgets: Budgets | None = None
+) -> Choosing:
+    """What the hub knows, with nothing behind it."""
+    choosing = watched(site, Reading(facts, TROUBLE if since else None, since))
+    for cache in choosing.budgets.values():
+        cache.last = Reading(budgets)
+    return choosing
+
+
+def watched(site: Site, reading: Reading[ClusterFacts], heard: float = 0.0, silent: float | None = None) -> Choosing:
+    slurm: Any = {name: Slurm() for name in site.clusters}
+    watcher = SimpleNamespace(heard=heard, silent_since=silent, states=lambda: {"RUNNING": 2, "PENDING": 1})
+    for client in slurm.values():
+        client.facts = client.budgets = client.estimate
+    facts = {name: FactsCache(client) for name, client in slurm.items()}
+    for cache in facts.values():
+        cache.last = reading
+    return Choosing(site, slurm, facts, cast("Any", dict.fromkeys(site.clusters, watcher)))
+
+
+def told(
+    site: Site, facts: ClusterFacts | None, *, since: float | None = None, budgets: Budgets | None = None
+) -> dict[str, Any]:
+    choosing = knowing(site, facts, since=since, budgets=budgets)
+    return json.loads(json.dumps(offers(choosing, "ada", NOW, may_ask=False)))  # type: ignore[no-any-return]
+
+
+def test_partitions_are_offered_with_the_narrower_of_the_sites_and_slurms_limits(site: Site) -> None:
+    partitions = told(site, snapshot())["partitions"]
+    assert (partitions["cpu"]["open"], partitions["cpu"]["max_minutes"]) == (True, 120)
+    assert partitions["gpu"] == {
         "title": "GPU nodes",
         "open": True,
+        "max_cpus": 32,
+        "max_memory_mb": 245760,
         "max_minutes": 1440,
-        "nodes": {"total": 2, "usable": 1},
-        "cpus": {"total": 64, "free": 20},
-        "memory_mb": {"total": 524288, "free": 200000},
-        "gpus": {"total": 8, "free": 2},
-        "shards": {"total": 32, "free": 11},
-        # Never more than the site lets one session have.
-        "largest": {"cpus": 20, "memory_mb": 200000, "gpus": 2, "shards": 4},
-        "waiting": 2,
+        "max_gpus": 4,
+        "max_shards": 4,
+        "shards_per_gpu": 4,
+        "gpu_type": "a100",
+        "features": ["nvme", "ib"],
+        "accounts": ["p1", "p2"],
     }
 
 
-def test_profiles_say_how_many_of_them_could_start_now(site: Site) -> None:
-    assert told(site, snapshot())["profiles"] == {"learn": 3, "quarter": 10, "one": 2, "course": None}
-    tonight = ReservationFacts("tonight", int(NOW) + 3 * HOUR, int(NOW) + 9 * HOUR, ("gpu1",), flags=("MAINT",))
-    assert told(site, snapshot(tonight))["profiles"]["one"] == 0  # it would run for four hours
+def test_profiles_say_whether_they_start_and_what_they_cost(site: Site) -> None:
+    profiles = told(site, snapshot())["profiles"]
+    assert {name: found["room"] for name, found in profiles.items()} == {
+        "learn": 3,
+        "quarter": 10,
+        "one": 2,
+        "course": None,
+    }
+    one = profiles["one"]
+    assert one["free"] == {"gpus": 2, "shards": 11, "cpus": 20, "memory_mb": 200000}
+    assert one["total"] == {"gpus": 8, "shards": 32, "cpus": 64, "memory_mb": 524288}
+    assert (one["waiting"], one["cost"]) == (2, {"gpu_hours": 4.0, "cpu_hours": 32.0})
+    assert profiles["quarter"]["cost"] == {"gpu_hours": 0.5, "cpu_hours": 4.0}
+    # Somebody is in line, and Slurm has not been asked.
+    assert (one["starts"], one["expected"], one["instead"]) == ("unknown", None, None)
 
 
-def test_a_partition_that_slurm_does_not_have_is_not_offered(site: Site) -> None:
-    facts = assemble(NOW, NODES, [PartitionFacts("cpu", "DOWN", 60)], ())
-    offered = told(site, facts)
-    assert [(partition["name"], partition["open"]) for partition in offered["partitions"]] == [("cpu", False)]
-    assert offered["profiles"] == {"learn": 0}
+def test_what_finds_room_and_nobody_in_line_starts_now(site: Site) -> None:
+    profiles = told(site, replace(snapshot(), pending=()))["profiles"]
+    assert [profiles[name]["starts"] for name in ("learn", "quarter", "one")] == ["now", "now", "now"]
+    assert profiles["course"]["starts"] == "unknown"  # inside a reservation, where only Slurm knows
 
 
-def test_each_partition_is_offered_by_its_own_cluster(edited: Callable[..., str]) -> None:
+def test_ones_own_accounts_are_told_with_what_is_left(site: Site) -> None:
+    accounts = told(site, snapshot(), budgets=BUDGETS)["accounts"]
+    assert accounts == {
+        "p1": {"title": "", "gpu_hours": {"limit": 100.0, "used": 25.0, "left": 75.0}, "default": False},
+        "own": {"title": "", "gpu_hours": {"limit": None, "used": None, "left": None}, "default": True},
+    }
+
+
+def test_where_slurm_tells_of_nobody_the_sites_accounts_are_told_and_no_figure(site: Site) -> None:
+    unknown = {"limit": None, "used": None, "left": None}
+    for budgets in (None, replace(BUDGETS, members={}, defaults={})):
+        accounts = told(site, snapshot(), budgets=budgets)["accounts"]
+        assert list(accounts) == ["p1", "p2", "p3"]
+        assert all(found["gpu_hours"] == unknown and not found["default"] for found in accounts.values())
+
+
+def test_a_partition_that_slurm_does_not_have_is_closed(site: Site) -> None:
+    offered = told(site, assemble(NOW, NODES, [PartitionFacts("cpu", "DOWN", 60)], ()))
+    assert {name: found["open"] for name, found in offered["partitions"].items()} == {"cpu": False, "gpu": False}
+    assert {found["starts"] for found in offered["profiles"].values()} == {"never"}
+    assert {found["obstacle"]["kind"] for found in offered["profiles"].values()} == {"closed"}
+
+
+def test_each_profile_is_judged_by_its_own_cluster(edited: Callable[..., str]) -> None:
     site = parse(
         edited(
             ("[partitions.cpu]", '[clusters.second]\n[partitions.cpu]\ncluster = "second"'),
             ("[partitions.gpu]", '[partitions.gpu]\ncluster = "main"'),
         )
     )
-    assert [partition["name"] for partition in told(site, snapshot())["partitions"]] == ["gpu"]
-    assert list(told(site, snapshot())["profiles"]) == ["quarter", "one", "course"]
+    choosing = knowing(site, replace(snapshot(), pending=()))
+    choosing.facts["second"].last = Reading(None, TROUBLE, NOW)
+    told = offers(choosing, "ada", NOW, may_ask=False)
+    assert (told["answers"], told["silent_since"]) == (False, NOW)
+    assert (told["profiles"]["learn"]["starts"], told["profiles"]["one"]["starts"]) == ("unknown", "now")
+    assert (told["partitions"]["cpu"]["open"], told["partitions"]["gpu"]["open"]) == (None, True)
 
 
-def test_ones_own_waiting_jobs_have_their_place(site: Site) -> None:
-    waiting = told(site, snapshot(), first=73, held=74, gone=99)["waiting"]
-    assert waiting == [{"server": "first", "job": 73, "place": 2, "of": 2}]
-
-
-def test_a_silent_scheduler_leaves_the_last_facts_and_says_so(site: Site) -> None:
-    silent = told(site, snapshot(), since=NOW + 60)
-    answering = told(site, snapshot())
-    assert (silent["answers"], silent["silent_since"], silent["taken"]) == (False, NOW + 60, NOW)
+def test_a_silent_scheduler_leaves_the_last_facts_and_promises_nothing(site: Site) -> None:
+    facts = replace(snapshot(), pending=())
+    silent, answering = told(site, facts, since=NOW + 60), told(site, facts)
+    assert (silent["answers"], silent["silent_since"]) == (False, NOW + 60)
     assert (answering["answers"], answering["silent_since"]) == (True, None)
     assert silent["partitions"] == answering["partitions"]
+    assert silent["profiles"]["one"]["free"] == answering["profiles"]["one"]["free"]
+    assert {found["starts"] for found in silent["profiles"].values()} == {"unknown"}
 
 
-def test_a_cluster_that_never_answered_offers_nothing(site: Site) -> None:
-    assert told(site, None, since=NOW) == {
-        "answers": False,
-        "silent_since": NOW,
-        "taken": None,
-        "partitions": [],
-        "profiles": {},
-        "reservations": [],
-        "waiting": [],
-    }
+def test_a_cluster_that_never_answered_offers_its_limits_and_knows_nothing_else(site: Site) -> None:
+    offered = told(site, None, since=NOW)
+    assert (offered["answers"], offered["silent_since"], offered["reservations"]) == (False, NOW, [])
+    assert offered["partitions"]["gpu"]["max_gpus"] == 4
+    one = offered["profiles"]["one"]
+    assert (one["starts"], one["room"], one["waiting"], set(one["free"].values())) == ("unknown", None, None, {None})
+
+
+def test_texts_are_in_the_callers_language_and_facts_are_shared(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    choosing = knowing(site, snapshot())
+    monkeypatch.setattr("spawners.verdict._", lambda text, **values: f"«{text % values}»")
+    choosing.budgets["main"].last = Reading(replace(BUDGETS, members={"ada": frozenset({"p3"})}))
+    told = offers(choosing, "ada", NOW, may_ask=False)
+    assert told["profiles"]["one"]["obstacle"]["text"].startswith("«")
+    assert choosing.view("main", NOW) is choosing.view("main", NOW + 1)
 
 
 @pytest.mark.parametrize(
@@ -183,16 +265,6 @@ def test_no_operators_remark_and_nobody_elses_name_is_told(site: Site, name: str
 # --- Who heard Slurm last --------------------------------------------------------------------------------------------
 
 
-def engine(heard: float = 0.0, silent: float | None = None, reading: Reading | None = None) -> Engine:
-    watcher = SimpleNamespace(heard=heard, silent_since=silent, states=lambda: {"RUNNING": 2, "PENDING": 1})
-    client = SimpleNamespace(calls={"squeue": 7, "sbatch": 3})
-    cache = SimpleNamespace(last=reading or Reading(None))
-    return SimpleNamespace(slurm={"main": client}, watchers={"main": watcher}, facts={"main": cache})  # type: ignore[return-value]
-
-
-TROUBLE = SlurmUnavailable("list jobs", "Unable to contact slurm controller")
-
-
 @pytest.mark.parametrize(
     ("heard", "silent", "taken", "facts_silent", "since"),
     [
@@ -206,24 +278,32 @@ TROUBLE = SlurmUnavailable("list jobs", "Unable to contact slurm controller")
     ],
 )
 def test_a_cluster_is_silent_since_the_first_question_in_vain_after_the_last_answer(
-    heard: float, silent: float | None, taken: float | None, facts_silent: float | None, since: float | None
+    site: Site,
+    heard: float,
+    silent: float | None,
+    taken: float | None,
+    facts_silent: float | None,
+    since: float | None,
 ) -> None:
     facts = None if taken is None else ClusterFacts(taken, (), {}, (), ())
-    assert silent_since(engine(heard, silent, Reading(facts, TROUBLE, facts_silent)), "main") == since
+    assert watched(site, Reading(facts, TROUBLE, facts_silent), heard, silent).silent_since("main") == since
 
 
-def scraped(engine: Engine) -> list[str]:
+def scraped(choosing: Choosing) -> list[str]:
+    engine: Any = SimpleNamespace(
+        slurm={"main": Slurm()}, watchers=choosing._watchers, facts=choosing.facts, choosing=choosing
+    )
     registry = CollectorRegistry()
     registry.register(EngineCollector(engine))
     return generate_latest(registry).decode().splitlines()
 
 
-def test_an_operator_reads_calls_silence_and_sessions(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_operator_reads_calls_silence_and_sessions(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics.time, "time", lambda: NOW + 60)
-    lines = scraped(engine(heard=NOW, silent=NOW + 20))
+    lines = scraped(watched(site, Reading(None), heard=NOW, silent=NOW + 20))
     assert 'studiolo_slurm_calls_total{call="squeue",cluster="main"} 7.0' in lines
     assert 'studiolo_slurm_calls_total{call="sbatch",cluster="main"} 3.0' in lines
     assert 'studiolo_slurm_silent_seconds{cluster="main"} 40.0' in lines
     assert 'studiolo_sessions{cluster="main",state="running"} 2.0' in lines
     assert 'studiolo_sessions{cluster="main",state="pending"} 1.0' in lines
-    assert 'studiolo_slurm_silent_seconds{cluster="main"} 0.0' in scraped(engine(heard=NOW))
+    assert 'studiolo_slurm_silent_seconds{cluster="main"} 0.0' in scraped(watched(site, Reading(None), heard=NOW))

@@ -12,6 +12,8 @@ from sqlalchemy import create_engine, text
 
 from hub_config import speed
 
+ASK = jupyterhub.orm.register_ping_connection  # before any test has configured a hub
+
 
 @pytest.fixture
 def hash_token(monkeypatch: pytest.MonkeyPatch) -> Any:
@@ -44,7 +46,7 @@ def test_what_somebody_may_have_thought_up_is_stretched(hash_token: Any, secret:
 
 @pytest.mark.parametrize("trusting", [True, False])
 def test_a_file_is_not_asked_for_a_sign_of_life(monkeypatch: pytest.MonkeyPatch, trusting: bool) -> None:
-    monkeypatch.setattr(jupyterhub.orm, "register_ping_connection", jupyterhub.orm.register_ping_connection)
+    monkeypatch.setattr(jupyterhub.orm, "register_ping_connection", ASK)
     if trusting:
         speed.trust_files()
     said: list[str] = []

@@ -22,16 +22,16 @@ def rules(text: str) -> list[str]:
     return [line for line in text.splitlines() if line and not line.startswith(("#", "Defaults"))]
 
 
-def test_the_hub_may_submit_and_cancel_for_people_and_nothing_else(site: Site) -> None:
+def test_the_hub_may_submit_foretell_and_cancel_for_people_and_nothing_else(site: Site) -> None:
     assert rules(sudoers(site)) == [
         f"studiolo-hub ALL=(%studiolo-people) NOPASSWD: {LAUNCHER} {action} /etc/slurm/slurm.conf /usr/bin"
-        for action in ("submit", "cancel")
+        for action in ("submit", "estimate", "cancel")
     ]
 
 
 def test_a_rule_is_the_command_line_that_the_hub_uses(site: Site) -> None:
     cluster = site.clusters["main"]
-    for rule, action in zip(rules(sudoers(site)), ("submit", "cancel"), strict=True):
+    for rule, action in zip(rules(sudoers(site)), ("submit", "estimate", "cancel"), strict=True):
         assert rule.partition("NOPASSWD: ")[2].split(" ") == list(launcher_argv(cluster, action))
 
 
@@ -55,8 +55,8 @@ def test_two_clusters_have_their_own_rules(edited: Callable[..., str]) -> None:
         ("[partitions.gpu]", '[partitions.gpu]\ncluster = "second"'),
     )
     found = rules(sudoers(parse(text)))
-    assert len(found) == 4
-    assert found[2] == f"studiolo-hub ALL=(%people-2) NOPASSWD: {LAUNCHER} submit /etc/slurm-2/slurm.conf /usr/bin"
+    assert len(found) == 6
+    assert found[3] == f"studiolo-hub ALL=(%people-2) NOPASSWD: {LAUNCHER} submit /etc/slurm-2/slurm.conf /usr/bin"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,140 @@
+"""Pictures of every page, taken from the running product: ``make docs`` calls this with a platform that is up.
+
+Each page as a person comes to it (tests/support/scenes.py), in light and in dark, and the start page in each language.
+Where platforms differ the pictures do not: people's names, folders and job numbers are always the same ones.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hubclient import Hub
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+from scenes import SCENES, scene, stop
+
+__all__ = ["PICTURES", "Picture"]
+
+IMAGES = Path(__file__).parent / "images"
+CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+SIZE = {"width": 1100, "height": 640}
+NARROW = {"width": 390, "height": 780}
+VISITOR = 4
+CELL = "import studiolo\nstudiolo.session()"
+# What differs from one embedded cluster to the next: the ends of people's names, its folder, the first job's number.
+NEUTRAL = """([name, state]) => {
+  const short = name.replace(/-[^-]*$/, "");
+  const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walk.nextNode()) {
+    const told = walk.currentNode.nodeValue.replaceAll(state, "/var/lib/studiolo").replaceAll(name, short);
+    walk.currentNode.nodeValue = told.replace(/\\b\\d{6,9}\\b/g, "4711");
+  }
+}"""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One file of docs/images: a scene, and how it is looked at."""
+
+    scene: str
+    scheme: str = "light"
+    locale: str = "en-GB"
+    narrow: bool = False
+
+    @property
+    def name(self) -> str:
+        """The file's name: ``start.png``, ``start-dark.png``, ``start-fr.png``, ``start-narrow.png``."""
+        more = [self.locale[:2] if self.locale[:2] != "en" else "", "dark" if self.scheme == "dark" else ""]
+        return "-".join(filter(None, [self.scene, *more, "narrow" if self.narrow else ""])) + ".png"
+
+
+PICTURES = (
+    *(Picture(name, scheme) for name in SCENES if name != "tokens" for scheme in ("light", "dark")),
+    Picture("notebook"),
+    *(Picture(name, narrow=True) for name in ("start", "waiting", "running")),
+    *(Picture(name, locale=locale) for name in ("start", "waiting") for locale in ("fr-LU", "de-LU")),
+)
+
+
+@contextmanager
+def notebook(page: Page, access: Mapping[str, Any], hub: Hub, number: int) -> Iterator[None]:
+    """A cell has run in JupyterLab, on a node."""
+    with scene("home", page, access, hub, number):
+        name = str(access["users"][number]["name"])
+    hub.start(name, {"profile": "learn"})
+    try:
+        hub.ready(name)
+        page.goto(f"{access['url']}user/{name}/lab?reset")
+        expect(page.locator("#jupyterlab-splash")).to_have_count(0)
+        page.locator(".jp-LauncherCard[data-category=Notebook]").first.click()
+        expect(page.get_by_role("button", name="Python 3 (ipykernel) | Idle")).to_be_visible()
+        page.locator(".jp-NotebookPanel .jp-Cell .cm-content").first.click()
+        page.keyboard.type(CELL)
+        page.keyboard.press("Shift+Enter")
+        expect(page.locator(".jp-OutputArea-output").first).to_contain_text("partition='cpu'")
+        yield
+    finally:
+        stop(hub, name)
+
+
+def take(browser: Browser, access: Mapping[str, Any], hub: Hub, group: list[Picture]) -> None:
+    """Come to a scene once and take all its pictures in one language."""
+    first = group[0]
+    context = browser.new_context(
+        locale=first.locale, timezone_id="Europe/Luxembourg", viewport=SIZE, reduced_motion="reduce"
+    )  # type: ignore[arg-type]
+    context.set_default_timeout(60_000)
+    try:
+        page = context.new_page()
+        name = str(access["users"][VISITOR]["name"])
+        come = (
+            notebook(page, access, hub, VISITOR)
+            if first.scene == "notebook"
+            else scene(first.scene, page, access, hub, VISITOR)
+        )
+        with come:
+            for picture in group:
+                page.set_viewport_size(NARROW if picture.narrow else SIZE)  # type: ignore[arg-type]
+                page.emulate_media(color_scheme=picture.scheme)  # type: ignore[arg-type]
+                page.evaluate("() => { document.activeElement?.blur(); return document.fonts.ready.then(() => true); }")
+                page.evaluate(NEUTRAL, [name, str(hub.state)])
+                page.screenshot(
+                    path=str(IMAGES / picture.name),
+                    full_page=first.scene != "notebook",
+                    animations="disabled",
+                    caret="hide",
+                )
+                print(f"docs/images/{picture.name}")
+    finally:
+        context.close()
+
+
+def main() -> int:
+    """Take all pictures; those that no page shows any more are removed."""
+    from slurmbox.instance import load
+
+    state = Path(os.environ["STUDIOLO_STATE"])
+    access = json.loads((state / "access.json").read_text(encoding="utf-8"))
+    hub = Hub(access["url"], access["hub_api_token"], state, load(state).slurm_conf)
+    expect.set_options(timeout=60_000)
+    groups: dict[tuple[str, str], list[Picture]] = {}
+    for picture in PICTURES:
+        groups.setdefault((picture.scene, picture.locale), []).append(picture)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=CHROMIUM)
+        for group in groups.values():
+            take(browser, access, hub, group)
+        browser.close()
+    for left in {file.name for file in IMAGES.glob("*.png")} - {picture.name for picture in PICTURES}:
+        (IMAGES / left).unlink()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

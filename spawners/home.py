@@ -1,0 +1,182 @@
+"""The home page, ``/hub/home``: a person's sessions as cards. Everything on it is a form or a link: it needs no script.
+
+The page itself comes from the hub's memory and database: Slurm is asked only where somebody stops or extends a session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+from urllib.parse import urlencode
+
+from jupyterhub.handlers.pages import HomeHandler
+from jupyterhub.slugs import normalise_unicode, safe_slug
+from jupyterhub.utils import url_escape_path, url_path_join
+from tornado import web
+
+from spawners.engine import SITE_SETTING, Engine, engine_for
+from spawners.extend import ExtensionRefused, extend, own_session
+from spawners.named import LONGEST_TITLE, NamedSessions, title_refusal
+from spawners.sessions import look_at, overview, resources_words, title_of
+from spawners.stopping import let_go
+from studiolo.errors import RequestError
+from studiolo.language import _
+from studiolo.request import check
+from studiolo.units import memory_words, minutes_words
+
+__all__ = ["EXTENSIONS", "HomePage", "free_name"]
+
+MAX_BODY = 4096
+STOP_SECONDS = 2.0  # what the page waits for a stop; it shows the rest as it happens
+EXTENSIONS = (30, 60, 120, 240, 480, 1440)
+"""Steps that the page offers, in minutes, as far as they are allowed."""
+LONGEST_NAME = 30
+
+
+def free_name(title: str, taken: Any) -> str:
+    """A name for a new session of that title. Titles that differ only in what an address can not hold are different ones."""
+    slug: str = safe_slug(title, avoid_collisions=False)
+    name, number = slug, 2
+    while name in taken:
+        end = f"-{number}"
+        name = slug[: LONGEST_NAME - len(end)].rstrip("-") + end
+        number += 1
+    return name
+
+
+def steps(most: int) -> list[tuple[int, str]]:
+    """What can be chosen for an extension of at most so many minutes: minutes and words."""
+    offered = [minutes for minutes in EXTENSIONS if minutes < most][:4]
+    return [(minutes, minutes_words(minutes)) for minutes in [*offered, most] if minutes]
+
+
+class HomePage(NamedSessions, HomeHandler):  # type: ignore[misc]  # JupyterHub has no types
+    """Shows the sessions, and takes what its forms send."""
+
+    trouble = ""
+
+    @property
+    def engine(self) -> Engine:
+        """What all spawners of this hub share."""
+        return engine_for(self.settings[SITE_SETTING])
+
+    def render_template(self, name: str, sync: bool = False, **values: Any) -> Any:
+        """JupyterHub's, with what our page shows."""
+        if name == "home.html":
+            values |= self.shown()
+        return super().render_template(name, sync=sync, **values)
+
+    def shown(self) -> dict[str, Any]:
+        """The page's own values."""
+        user, now = self.current_user, time.time()
+        look_at(user, now)
+        seen = overview(user, self.settings[SITE_SETTING], self.hub.base_url, now)
+        active = {session["name"] for session in seen["sessions"]}
+        kept = [s for s in user.all_spawners(include_default=False) if s.name not in active]
+        return {
+            "overview": seen,
+            "trouble": self.trouble,
+            "kept": [{"name": s.name, "title": title_of(s), "last_activity": s.last_activity} for s in kept],
+            "default_active": "" in active,
+            "last_choice": self.last_choice(user),
+            "last_link": self.last_link(user, seen["last"]),
+            "steps": steps,
+            "minutes_words": minutes_words,
+            "memory_words": memory_words,
+            "longest_title": LONGEST_TITLE,
+        }
+
+    def last_choice(self, user: Any) -> str:
+        """What the session without a name was started with last, in words; empty where it never was, or may not be now."""
+        options = user.spawner.user_options
+        if not options:
+            return ""
+        site = self.engine.site
+        try:
+            request = check(options, site)
+        except RequestError:
+            return ""
+        title = site.profiles[request.profile].title
+        return f"{title}: {resources_words(site, request)} · {minutes_words(request.minutes)}"
+
+    def last_link(self, user: Any, last: dict[str, Any] | None) -> str:
+        """Where the start page is filled in with the smaller request; empty where there is none."""
+        if not last or not last["options"]:
+            return ""
+        options = {f"opt-{key}": value for key, value in last["options"].items()}
+        return f"{self._start_page(user, last['name'])}?{urlencode(options, doseq=True)}"
+
+    def _start_page(self, user: Any, name: str) -> str:
+        return str(url_path_join(self.hub.base_url, "spawn", user.escaped_name, url_escape_path(name)))
+
+    @web.authenticated
+    async def post(self) -> None:
+        """One of the page's forms: ``action`` is ``new``, ``stop``, ``extend`` or ``delete``. Comes back to the page."""
+        if len(self.request.body) > MAX_BODY:
+            raise web.HTTPError(413, "the form is too long")
+        actions = {"new": self.new, "stop": self.stop, "extend": self.extend, "delete": self.delete_name}
+        action = actions.get(self.get_body_argument("action", ""))
+        if action is None:
+            raise web.HTTPError(400, f"action must be one of {', '.join(actions)}")
+        where = await action(self.current_user, self.get_body_argument("name", ""))
+        if self.trouble:
+            await self.get()
+        else:
+            self.redirect(where or url_path_join(self.hub.base_url, "home"), status=303)
+
+    async def new(self, user: Any, _name: str) -> str:
+        """Go to the start page of a new session with the title that was typed."""
+        title = normalise_unicode(" ".join(self.get_body_argument("title", "").split()))
+        self.trouble = title_refusal(title)
+        if self.trouble:
+            self.set_status(400)
+            return ""
+        name = free_name(title, user.orm_spawners)
+        return f"{self._start_page(user, name)}?{urlencode({'display_name': title})}"
+
+    async def stop(self, user: Any, name: str) -> str:
+        """Stop a session, or its start; what takes longer than a moment goes on behind the page."""
+        if name in user.spawners and user.spawners[name].active:
+            task = asyncio.ensure_future(self._stop(user, name))
+            self.engine.keep(_told(task))
+            await asyncio.wait([task], timeout=STOP_SECONDS)
+        return ""
+
+    async def _stop(self, user: Any, name: str) -> None:
+        await let_go(self.engine, user, user.name, name)
+        spawner = user.spawners.get(name)
+        if spawner is not None and spawner.ready and not spawner.pending and await spawner.poll_and_notify() is None:
+            await self.stop_single_user(user, name)
+
+    async def extend(self, user: Any, name: str) -> str:
+        """Give a session more time."""
+        minutes = self.get_body_argument("minutes", "")
+        try:
+            await extend(own_session(user, name), int(minutes) if minutes.isascii() and minutes.isdigit() else minutes)
+        except ExtensionRefused as refused:
+            self.trouble = str(refused)
+            self.set_status(refused.status)
+        return ""
+
+    async def delete_name(self, user: Any, name: str) -> str:
+        """Forget a session that does not run: its name, its title and its last choice."""
+        if not name or name not in user.orm_spawners:
+            return ""
+        spawner = user.spawners[name]
+        if spawner.active:
+            self.trouble = _("This session still runs: stop it first.")
+            self.set_status(409)
+            return ""
+        await user._delete_spawner(spawner)
+        self.db.delete(spawner.orm_spawner)
+        user.spawners.pop(name, None)
+        self.db.commit()
+        return ""
+
+
+async def _told(task: asyncio.Future[None]) -> None:
+    """Wait for a stop that nobody may be waiting for any more; JupyterHub has logged its failure already."""
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.exception()

@@ -1,0 +1,168 @@
+"""After a session: what was asked for, what was used, and the smaller request that would have done.
+
+What was used is accounting's word, asked for once for all sessions that end within some seconds. It knows the mean use of
+CPUs and the most of memory; the most of CPUs and GPUs is what the session's own server had reported.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from spawners.usage import Usage
+from studiolo.errors import SlurmError
+from studiolo.language import _
+from studiolo.request import Request
+from studiolo.slurm.usage import JobUsage
+from studiolo.units import memory_words, minutes_words
+
+__all__ = ["LookBack", "Used", "advice", "asked_of", "record", "smaller"]
+
+log = logging.getLogger(__name__)
+
+# Nothing is said of sessions that were too short to have shown what they need.
+SHORTEST_SECONDS = 600
+CPU_MARGIN, MEMORY_MARGIN, TIME_MARGIN = 1.5, 1.3, 1.5
+IDLE_GPU = 0.02
+GIBIBYTE = 1024
+HALF_HOUR = 30
+
+
+class Accounting(Protocol):
+    """What is asked."""
+
+    async def used(self, jobs: Iterable[int]) -> dict[int, JobUsage]: ...
+
+
+class LookBack:
+    """Asks one cluster's accounting what sessions used that have just ended: once for all of them."""
+
+    # Accounting hears of a job's end some seconds after everybody else; what is not there at the last time never comes.
+    PAUSES = (5.0, 15.0, 60.0)
+
+    def __init__(self, source: Accounting) -> None:
+        self._source = source
+        self._asked: dict[int, asyncio.Future[JobUsage | None]] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def usage(self, job: int) -> JobUsage | None:
+        """What a job used, in a while; ``None`` where accounting does not tell."""
+        future = self._asked.setdefault(job, asyncio.get_running_loop().create_future())
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._run())
+        return await asyncio.shield(future)
+
+    async def _run(self) -> None:
+        tries: dict[int, int] = {}
+        while self._asked:
+            await asyncio.sleep(self.PAUSES[min(tries.get(job, 0) for job in self._asked)])
+            found = await self._ask(list(self._asked))
+            for job, future in list(self._asked.items()):
+                tries[job] = tries.get(job, 0) + 1
+                if job in found or tries[job] >= len(self.PAUSES):
+                    del self._asked[job], tries[job]
+                    if not future.done():
+                        future.set_result(found.get(job))
+
+    async def _ask(self, jobs: list[int]) -> dict[int, JobUsage]:
+        try:
+            return await self._source.used(jobs)
+        except SlurmError as error:
+            log.warning("%s (of %d session(s) that ended)", error, len(jobs))
+            return {}
+
+
+def asked_of(request: Request) -> dict[str, int]:
+    """What a request asks for, as numbers."""
+    return {
+        "cpus": request.cpus,
+        "memory_mb": request.memory,
+        "gpus": request.gpus,
+        "shards": request.shards,
+        "minutes": request.minutes,
+    }
+
+
+@dataclass(frozen=True)
+class Used:
+    """What a session used: ``seconds`` it ran, CPUs in the mean and at most, memory at most (mebibytes), GPUs at most (0 to
+    1); ``None`` where nobody knows."""
+
+    seconds: int
+    cpus: float | None = None
+    most_cpus: float | None = None
+    memory_mb: int | None = None
+    gpu: float | None = None
+
+    @classmethod
+    def found(cls, told: JobUsage, seen: Usage | None, cpus: int) -> Used:
+        """From accounting's word and what was reported while the session ran with its ``cpus``."""
+        mean = told.cpu_seconds / told.seconds if told.cpu_seconds is not None and told.seconds else None
+        most = seen.most_cpu * cpus if seen and seen.most_cpu is not None else None
+        memory = [held for held in (told.memory, seen.most_memory_mb if seen else None) if held]
+        gpu = [use for use in (told.gpu, seen.most_gpu if seen else None) if use is not None]
+        return cls(told.seconds, mean, most, max(memory, default=None), max(gpu, default=None))
+
+    def as_json(self) -> dict[str, float | int | None]:
+        """As it is kept and told."""
+        return {
+            "seconds": self.seconds,
+            "cpus": None if self.cpus is None else round(self.cpus, 2),
+            "most_cpus": None if self.most_cpus is None else round(self.most_cpus, 2),
+            "memory_mb": self.memory_mb,
+            "gpu": None if self.gpu is None else round(self.gpu, 3),
+        }
+
+
+def record(name: str, options: Mapping[str, object], request: Request, used: Used, ended: float) -> dict[str, Any]:
+    """What is kept of a session that has ended, as JSON: in the hub's database, until the next one of that name ends."""
+    return {
+        "name": name,
+        "profile": request.profile,
+        "asked": asked_of(request),
+        "used": used.as_json(),
+        "options": {key: value for key, value in options.items() if isinstance(value, (str, int, float, list))},
+        "ended": int(ended),
+    }
+
+
+def smaller(asked: Mapping[str, Any], used: Mapping[str, Any]) -> dict[str, int]:
+    """The fields in which a smaller request would have done, with what would have; empty where nothing is to be said."""
+    if used["seconds"] < SHORTEST_SECONDS:
+        return {}
+    less: dict[str, int] = {}
+    if used["cpus"] is not None:
+        cpus = max(1, math.ceil(max(used["cpus"] * CPU_MARGIN, used["most_cpus"] or 0)))
+        if cpus <= asked["cpus"] / 2:
+            less["cpus"] = cpus
+    if used["memory_mb"] is not None:
+        memory = max(1, math.ceil(used["memory_mb"] * MEMORY_MARGIN / GIBIBYTE)) * GIBIBYTE
+        if memory <= asked["memory_mb"] / 2:
+            less["memory"] = memory
+    minutes = math.ceil(used["seconds"] / 60 * TIME_MARGIN / HALF_HOUR) * HALF_HOUR
+    if minutes <= asked["minutes"] / 2:
+        less["minutes"] = minutes
+    if asked["gpus"] and used["gpu"] is not None and used["gpu"] <= IDLE_GPU:
+        less["gpus"] = 0
+    return less
+
+
+def advice(less: Mapping[str, int]) -> str:
+    """Say what would have done, in one sentence; empty where there is nothing to be said."""
+    if not less:
+        return ""
+    parts = []
+    if "gpus" in less:
+        parts.append(_("no GPU"))
+    if "cpus" in less:
+        parts.append(_("CPUs: %(count)s", count=less["cpus"]))
+    if "memory" in less:
+        parts.append(_("memory: %(amount)s", amount=memory_words(less["memory"])))
+    if "minutes" in less:
+        parts.append(_("time: %(time)s", time=minutes_words(less["minutes"])))
+    listed = ", ".join(parts)
+    return _("Less would have done (%(less)s): it starts sooner, and costs less.", less=listed)

@@ -1,0 +1,297 @@
+"""A person's own sessions, for pages and scripts: ``GET /hub/api/studiolo/sessions``, and the same as events.
+
+Everything told is known already: to the spawners, to the watchers that ask Slurm once for everybody, to the sessions' own
+reports. So however many pages are open, and however silent Slurm is, nobody is asked for this.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from jupyterhub.apihandlers import APIHandler
+from jupyterhub.user import User
+from jupyterhub.utils import url_escape_path, url_path_join
+from tornado import web
+from tornado.iostream import StreamClosedError
+
+from spawners.engine import SITE_SETTING, engine_for
+from spawners.extend import room_for
+from spawners.rightsize import advice, smaller
+from spawners.usage import Usage
+from studiolo.language import _, plural
+from studiolo.request import Request
+from studiolo.site import Site
+from studiolo.slurm.reasons import pending_words
+from studiolo.slurm.states import JobState
+from studiolo.units import memory_words
+
+if TYPE_CHECKING:
+    from spawners.server import StudioloSpawner
+
+__all__ = [
+    "Seen",
+    "SessionEvents",
+    "SessionsHandler",
+    "described",
+    "last_use",
+    "look_at",
+    "overview",
+    "resources_words",
+]
+
+HOUR = 3600
+LOOK_SECONDS = 2.0  # between two looks at what the hub knows, for a page that is open
+SILENCE_SECONDS = 15.0  # proxies cut what says nothing for a minute
+STREAM_SECONDS = 1800  # then the page connects anew, and shows again who it is
+LAST_SECONDS = 7 * 24 * HOUR
+_SAFE = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One session as the hub sees it at this moment: what JupyterHub says (``pending``: ``"spawn"``, ``"stop"``, or
+    empty), what was asked for, what Slurm says of its job, what it reported, and how much longer it may run."""
+
+    name: str
+    title: str
+    url: str
+    progress_url: str
+    ready: bool = False
+    pending: str = ""
+    request: Request | None = None
+    job: int | None = None
+    state: JobState | None = None
+    usage: Usage | None = None
+    may_extend_minutes: int = 0
+
+
+def described(seen: Seen, site: Site, now: float) -> dict[str, Any]:
+    """What is told of one session; times in seconds since 1970, memory in mebibytes, cost since its job's start."""
+    kind, words = _state(seen)
+    runs = seen.state is not None and seen.state.runs_somewhere
+    started = seen.state.start if seen.state and runs else None
+    ends = seen.state.end if seen.state and runs else None
+    return {
+        "name": seen.name,
+        "title": seen.title,
+        "state": kind,
+        "words": words,
+        "job": seen.job,
+        "node": seen.state.node if seen.state and runs else None,
+        "profile": seen.request.profile if seen.request else None,
+        "profile_title": site.profiles[seen.request.profile].title if seen.request else None,
+        "resources": _resources(seen.request),
+        "resources_words": resources_words(site, seen.request) if seen.request else "",
+        "started": started,
+        "ends": ends,
+        "cost": _cost(site, seen.request, started, now),
+        "usage": _usage(seen.usage) if runs else None,
+        "may_extend_minutes": seen.may_extend_minutes if kind == "ready" else 0,
+        "url": seen.url,
+        "progress_url": seen.progress_url,
+    }
+
+
+def _state(seen: Seen) -> tuple[str, str]:
+    if seen.pending == "stop":
+        return "stopping", _("Being stopped.")
+    if seen.ready:
+        return "ready", _("Running.")
+    if seen.job is None:
+        return "submitting", _("Being handed to the machine's scheduler.")
+    if seen.state is None or seen.state.is_pending:
+        return "pending", pending_words(seen.state.reason) if seen.state else _("In the queue.")
+    return "starting", _("Its notebook server is starting.")
+
+
+def _resources(request: Request | None) -> dict[str, int] | None:
+    if request is None:
+        return None
+    return {"cpus": request.cpus, "memory_mb": request.memory, "gpus": request.gpus, "shards": request.shards}
+
+
+def resources_words(site: Site, asked: Any) -> str:
+    """CPUs, memory and GPUs of a request or profile in one line."""
+    partition = site.partitions[asked.partition]
+    kind = partition.gpu_type.upper() or "GPU"
+    parts = []
+    if asked.gpus:
+        parts.append(plural("%(count)s GPU (%(kind)s)", "%(count)s GPUs (%(kind)s)", asked.gpus, kind=kind))
+    if asked.shards:
+        parts.append(_("%(part)s of a GPU (%(kind)s)", part=f"{asked.shards}/{partition.shards_per_gpu}", kind=kind))
+    parts += [plural("%(count)s CPU", "%(count)s CPUs", asked.cpus), memory_words(asked.memory)]
+    return " · ".join(parts)
+
+
+def _cost(site: Site, request: Request | None, started: int | None, now: float) -> dict[str, float]:
+    if request is None or started is None:
+        return {"gpu_hours": 0.0, "cpu_hours": 0.0}
+    hours = max(0.0, now - started) / HOUR
+    partition = site.partitions[request.partition]
+    gpus = request.gpus + (request.shards / partition.shards_per_gpu if request.shards else 0)
+    return {"gpu_hours": round(hours * gpus, 4), "cpu_hours": round(hours * request.cpus, 4)}
+
+
+def _usage(usage: Usage | None) -> dict[str, float | int | None] | None:
+    if usage is None:
+        return None
+    return {"cpu": usage.cpu, "memory_mb": usage.memory_mb, "gpu": usage.gpu, "taken": int(usage.taken)}
+
+
+# --- From the hub's own objects --------------------------------------------------------------------------------------
+
+
+def overview(user: Any, site_file: str, hub_url: str, now: float) -> dict[str, Any]:
+    """Everything about a person's sessions: ``{"now", "answers", "sessions", "last"}``. Asks nobody."""
+    engine = engine_for(site_file)
+    seen = [_seen(user, spawner, hub_url) for spawner in user.spawners.values() if spawner.active]
+    seen.sort(key=lambda one: (one.name != "", one.title.casefold()))
+    clusters = {spawner.cluster for spawner in user.spawners.values() if spawner.active and spawner.cluster}
+    return {
+        "now": int(now),
+        "answers": all(engine.choosing.silent_since(name) is None for name in clusters),
+        "sessions": [described(one, engine.site, now) for one in seen],
+        "last": last_use(_records(user), engine.site, now),
+    }
+
+
+def look_at(user: Any, now: float) -> None:
+    """Somebody looks: their sessions report more often, and where one can be extended, the reservations ahead are asked for
+    with the snapshot that everybody shares, and are there at the next look."""
+    for spawner in user.spawners.values():
+        spawner.looked_at = now
+        request = spawner.request_now if spawner.ready else None
+        partition = spawner.engine.site.partitions.get(request.partition) if request else None
+        if partition and partition.max_extension:
+            spawner.engine.keep(spawner.engine.facts[spawner.cluster].get())
+
+
+def _seen(user: Any, spawner: StudioloSpawner, hub_url: str) -> Seen:
+    engine = spawner.engine
+    watcher, cache = engine.watchers.get(spawner.cluster), engine.facts.get(spawner.cluster)
+    state = watcher.state(spawner.job) if watcher is not None and spawner.job is not None else None
+    request = spawner.request_now
+    partition = engine.site.partitions.get(request.partition) if request else None
+    facts = cache.last.facts if cache else None
+    room = 0
+    if request and partition:
+        room = room_for(partition, state, facts.reservations if facts else (), request.reservation).minutes
+    name = url_escape_path(spawner.name)
+    return Seen(
+        name=spawner.name,
+        title=title_of(spawner),
+        url=str(user.server_url(spawner.name)),
+        progress_url=str(url_path_join(hub_url, "spawn-pending", user.escaped_name, name)),
+        ready=bool(spawner.ready),
+        pending=str(spawner.pending or ""),
+        request=request,
+        job=spawner.job,
+        state=state,
+        usage=spawner.usage,
+        may_extend_minutes=room,
+    )
+
+
+def title_of(spawner: Any) -> str:
+    """What people call a session."""
+    return str(spawner.display_name or spawner.name or _("My session"))
+
+
+def _records(user: Any) -> Iterator[Mapping[str, Any]]:
+    """What is kept of sessions that do not run."""
+    for kept in user.orm_user._orm_spawners:
+        used = (kept.state or {}).get("last_use")
+        if used and not (kept.name in user.spawners and user.spawners[kept.name].active):
+            yield used
+
+
+def last_use(records: Iterator[Mapping[str, Any]], site: Site, now: float) -> dict[str, Any] | None:
+    """The session that ended last, what was asked for and used, and what would have done; ``None`` after some days."""
+    latest = max(records, key=lambda record: record["ended"], default=None)
+    if latest is None or latest["ended"] < now - LAST_SECONDS or latest["profile"] not in site.profiles:
+        return None
+    less = smaller(latest["asked"], latest["used"])
+    options = dict(latest["options"])
+    if "minutes" in less:
+        options.pop("hours", None)
+    if "gpus" in less:
+        options.pop("shards", None)
+    options |= {key: f"{value // 1024}G" if key == "memory" else value for key, value in less.items()}
+    return {
+        "name": latest["name"],
+        "profile": latest["profile"],
+        "asked": latest["asked"],
+        "used": latest["used"],
+        "advice": advice(less),
+        "options": options if less else {},
+        "ended": latest["ended"],
+    }
+
+
+# --- HTTP ------------------------------------------------------------------------------------------------------------
+
+
+class SessionsHandler(APIHandler):  # type: ignore[misc]  # JupyterHub has no types
+    """The caller's own sessions."""
+
+    def look(self) -> dict[str, Any]:
+        """The overview now; 403 where nobody is logged in, or by a token that may not read the person's sessions."""
+        user = self.current_user
+        if not isinstance(user, User):
+            raise web.HTTPError(403, "log in first")
+        if not self.has_scope(f"read:servers!user={user.name}"):
+            raise web.HTTPError(403, "this token may not read your sessions")
+        now = time.time()
+        look_at(user, now)
+        return overview(user, self.settings[SITE_SETTING], self.hub.base_url, now)
+
+    async def get(self) -> None:
+        """Answer with the overview."""
+        told = self.look()
+        self.set_header("Cache-Control", "no-store")
+        self.finish(json.dumps(told).translate(_SAFE))
+
+
+class SessionEvents(SessionsHandler):
+    """The same, sent again whenever something changes, as server-sent events."""
+
+    _closed = False
+
+    def get_content_type(self) -> str:
+        """As EventSource wants it."""
+        return "text/event-stream"
+
+    def on_connection_close(self) -> None:
+        """The page is gone."""
+        self._closed = True
+        super().on_connection_close()
+
+    async def get(self) -> None:
+        """Send until the page is gone, and half an hour at most."""
+        self.set_header("Cache-Control", "no-store")
+        self.set_header("X-Accel-Buffering", "no")
+        loop = asyncio.get_running_loop()
+        end = loop.time() + STREAM_SECONDS
+        told, spoken = "", 0.0
+        while not self._closed and loop.time() < end:
+            news = self.look()
+            text = json.dumps(news).translate(_SAFE)
+            core = json.dumps({**news, "now": 0, "sessions": [{**one, "cost": None} for one in news["sessions"]]})
+            line = ""
+            if core != told:
+                told, line = core, f"data: {text}\n\n"
+            elif loop.time() - spoken > SILENCE_SECONDS:
+                line = ":\n\n"
+            if line:
+                spoken = loop.time()
+                try:
+                    self.write(line)
+                    await self.flush()
+                except StreamClosedError:
+                    return
+            await asyncio.sleep(LOOK_SECONDS)

@@ -8,7 +8,6 @@ const day = new Intl.DateTimeFormat(document.documentElement.lang, { weekday: "s
 const FIRST_PAUSE = 1000;
 const LONGEST_PAUSE = 15000;
 const LONGER_PAUSE = 2000;
-const CANCELLED = "Spawn cancelled"; // JupyterHub's own words
 const CONSENT = "studiolo-notify";
 
 let stream = null;
@@ -88,9 +87,9 @@ function listen() {
     if (leaving || over) return;
     if (event.ready) finish(true);
     else if (event.failed) {
-      // A hub that is being restarted calls every start cancelled, and goes on with it: what stands there now tells.
+      // A hub that is being restarted calls every start cancelled, without a word of ours, and goes on with it.
       stream.close();
-      setTimeout(look, event.message === CANCELLED ? LONGER_PAUSE : 0);
+      setTimeout(look, event.html_message ? 0 : LONGER_PAUSE);
     } else show(event);
   };
   stream.onerror = () => {

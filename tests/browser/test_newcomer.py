@@ -106,7 +106,7 @@ def test_a_failed_start_says_what_happened_and_offers_the_way_back(
     page.get_by_role("button", name="Start").click()
     expect(page.get_by_role("heading", name="Your notebook did not start")).to_be_visible()
     expect(page.locator(".studiolo-log")).to_contain_text("no/such/folder can not be opened")
-    page.get_by_role("button", name="Choose and start again").click()
+    page.get_by_role("button", name="Choose another folder").click()
     expect(page.get_by_role("radio", name="Learn")).to_be_visible()
     assert hub.jobs(name) == []
 
@@ -117,7 +117,7 @@ def test_a_waiting_start_says_why_and_can_be_cancelled(page: Page, access: Mappi
         name = log_in(page, access, NEWCOMER)
         page.get_by_role("radio", name="Learn", exact=True).check()
         page.get_by_role("button", name="Start").click()
-        expect(page.get_by_role("status")).to_contain_text("closed at the moment. (Slurm says: PartitionDown)")
+        expect(page.locator("#studiolo-state")).to_contain_text("closed at the moment. (Slurm says: PartitionDown)")
         page.get_by_role("button", name="Cancel the start").click()
         page.wait_for_url("**/hub/home")
         until("the end of the job", lambda: hub.jobs(name) == [])

@@ -39,10 +39,10 @@ def test_a_start_cancelled_in_one_is_told_in_the_other(
         leftovers.append(name)
         page.get_by_role("radio", name="Learn", exact=True).check()
         page.get_by_role("button", name="Start").click()
-        expect(page.get_by_role("status")).to_contain_text("closed at the moment")
+        expect(page.locator("#studiolo-state")).to_contain_text("closed at the moment")
         second = page.context.new_page()
         second.goto(f"{access['url']}user/{name}/lab")
-        expect(second.get_by_role("status")).to_contain_text("closed at the moment")
+        expect(second.locator("#studiolo-state")).to_contain_text("closed at the moment")
         second.get_by_role("button", name="Cancel the start").click()
         second.wait_for_url("**/hub/home")
         expect(

@@ -44,7 +44,7 @@ class End:
 
 
 ENDS = {
-    "cancelled by an operator": End("CANCELLED", ("The job was cancelled", "If it was not you, ask the support")),
+    "cancelled by an operator": End("CANCELLED", ("cancelled by an operator or by the system", "Ask the support why")),
     "node died": End(
         "NODE_FAIL", ("The node that it ran on failed", "Slurm will choose another node"), {"profile": "quarter-gpu"}
     ),

@@ -42,9 +42,10 @@ def name_refusal(name: object) -> str:
     """Why this can not be the name of a new session; empty where it can."""
     if isinstance(name, str) and is_valid_safe_slug(name):
         return ""
-    return (
-        f"{shown(name)} can not be a session's name: use up to 30 small letters, digits and single hyphens, "
-        "a letter first and no hyphen last"
+    return _(
+        "%(name)s can not be a session's name: use up to 30 small letters, digits and single hyphens, "
+        "a letter first and no hyphen last",
+        name=shown(name),
     )
 
 
@@ -52,17 +53,26 @@ def title_refusal(title: object) -> str:
     """Why this can not be what people see as a session's name; empty where it can."""
     if isinstance(title, str) and len(title) <= LONGEST_TITLE and is_valid_display_name(normalise_unicode(title)):
         return ""
-    return f"{shown(title)} can not be a session's title: use up to {LONGEST_TITLE} printable characters"
+    return _(
+        "%(title)s can not be a session's title: use up to %(most)s printable characters",
+        title=shown(title),
+        most=LONGEST_TITLE,
+    )
 
 
 def limit_refusal(others: Sequence[str], limit: int) -> str:
     """Why no further session may begin while ``others`` (their names) are there; empty where one may."""
     if len(others) < limit:
         return ""
-    names = ", ".join(name or "the one without a name" for name in others)
+    names = ", ".join(name or _("the one without a name") for name in others)
     if limit == 1:
-        return "You have a session already, and one is what a person may have here. Stop it first."
-    return f"You have {len(others)} sessions ({names}), and {limit} at once are what a person may have here. Stop one first."
+        return _("You have a session already, and one is what a person may have here. Stop it first.")
+    return _(
+        "You have %(count)s sessions (%(names)s), and %(most)s at once are what a person may have here. Stop one first.",
+        count=len(others),
+        names=names,
+        most=limit,
+    )
 
 
 class NamedSessions:
@@ -93,13 +103,16 @@ class NamedSessions:
     ) -> None:
         """JupyterHub's own check of a name, after ours, which says what is allowed."""
         if self.sessions_per_person == 1:
-            raise web.HTTPError(400, "Sessions have no names here: one at a time is what a person may have.")
+            raise web.HTTPError(400, _("Sessions have no names here: one at a time is what a person may have."))
         kept = user.orm_spawners
         if server_name not in kept:
             refusal = name_refusal(server_name) or title_refusal(display_name)
             names = len(set(kept) - {""})
             if not refusal and check_limit and names >= kept_names(self.sessions_per_person):
-                refusal = f"You have {names} named sessions, running or not, and no more are kept. Delete one first."
+                refusal = _(
+                    "You have %(count)s named sessions, running or not, and no more are kept. Delete one first.",
+                    count=names,
+                )
             if refusal:
                 raise web.HTTPError(400, refusal)
         elif display_name and (refusal := title_refusal(display_name)):

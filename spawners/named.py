@@ -130,6 +130,16 @@ class SpawnPage(NamedSessions, SpawnHandler):  # type: ignore[misc]  # JupyterHu
         """The name in the address; empty for the session without one."""
         return self.path_args[1] if len(self.path_args) > 1 else ""
 
+    async def prepare(self) -> None:
+        """Refuse what is no text: JupyterHub would fail over it, with a bare 500."""
+        await super().prepare()
+        for values in (*self.request.query_arguments.values(), *self.request.body_arguments.values()):
+            try:
+                for value in values:
+                    value.decode()
+            except UnicodeDecodeError as error:
+                raise web.HTTPError(400, _("This address or form holds letters that are not UTF-8.")) from error
+
     def _get_user_options(self, query_options: dict[str, list[str]]) -> dict[str, object]:
         """A launch link fills the page in and never starts anything: a click on a stranger's link must not cost.
 
@@ -161,7 +171,7 @@ class SpawnPage(NamedSessions, SpawnHandler):  # type: ignore[misc]  # JupyterHu
         submitted = None
         if self.request.method == "POST":
             body = self.request.body_arguments.items()
-            submitted = {key: [value.decode(errors="replace") for value in values] for key, values in body}
+            submitted = {key: [value.decode() for value in values] for key, values in body}
         elif not message and not html_message:
             message = self.over_limit(for_user, self.session_name)
         try:

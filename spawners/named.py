@@ -149,6 +149,11 @@ class SpawnPage(NamedSessions, SpawnHandler):  # type: ignore[misc]  # JupyterHu
             self._link = link
         return {}
 
+    def append_query_parameters(self, url: str, exclude: Sequence[str] | None = None) -> str:
+        """JupyterHub's, which would have the form's proof against forgery stand in the next page's address."""
+        told: str = super().append_query_parameters(url, exclude=[*(exclude or ()), "_xsrf"])
+        return told
+
     @needs_scope("servers")  # type: ignore[untyped-decorator]
     async def _post(self, user_name: str, server_name: str, display_name: str) -> None:
         """Start; or, where another tab has done so already, go to what is on its way instead of refusing."""

@@ -20,6 +20,7 @@ from studiolo.slurm.reasons import pending_words
 from studiolo.slurm.resources import Resources
 from studiolo.slurm.scontrol import parse_nodes, parse_partitions, parse_reservations
 from studiolo.slurm.states import JobState
+from studiolo.slurm.usage import JobUsage, parse_usage
 
 HERE = Path(__file__).parent
 
@@ -492,6 +493,11 @@ def test_any_answer_cut_short_anywhere_is_read_or_a_value_error(reader: str) -> 
                 READERS[reader](data[:end].decode(errors="replace"))
             except ValueError:
                 continue
+
+
+def test_what_a_session_used_is_that_of_its_steps() -> None:
+    used = parse_usage((HERE / "sacct_usage/session_22.05.txt").read_text(encoding="utf-8"))
+    assert used == {56200000: JobUsage(56200000, seconds=29, cpu_seconds=2.408, memory=97)}
 
 
 def test_every_recorded_file_is_used_by_a_test() -> None:

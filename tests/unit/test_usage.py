@@ -248,13 +248,6 @@ def test_reports_are_rare_unless_somebody_looks_or_the_end_is_near(
 
 # --- By accounting ---------------------------------------------------------------------------------------------------
 
-RECORDED = Path(__file__).parent.parent / "recorded"
-
-
-def test_accounting_tells_what_a_job_used() -> None:
-    found = parse_usage((RECORDED / "sacct_usage/session_22.05.txt").read_text())
-    assert found == {56200000: JobUsage(56200000, seconds=29, cpu_seconds=2.408, memory=97)}
-
 
 @pytest.mark.parametrize(
     ("output", "expected"),

@@ -227,7 +227,9 @@ def test_a_budget_that_is_too_small_is_told_before_the_click(hub: Hub, box: Any,
         assert found["accounts"]["fast-lane"]["gpu_hours"]["limit"] == 2.0
         four = found["profiles"]["four-gpus"]
         assert (four["starts"], four["obstacle"]["kind"]) == ("never", "budget")
-        assert re.search(r"Fast Lane has [0-9.]+ GPU-hours left, and this session may need 16", four["obstacle"]["text"])
+        assert re.search(
+            r"Fast Lane has [0-9.]+ GPU-hours left, and this session may need 16", four["obstacle"]["text"]
+        )
         assert four["instead"]["starts"] == "now"
         assert found["profiles"]["one-gpu"]["obstacle"] is None  # charged to another project
     finally:

@@ -20,7 +20,9 @@ def calls(hub: Hub) -> float:
     """How often the hub has asked Slurm anything since it began."""
     answer = httpx.get(f"{hub.url}hub/metrics", headers={"Authorization": f"token {hub.token}"}, timeout=30)
     assert answer.status_code == 200, answer.text
-    return sum(float(number) for number in re.findall(r"^studiolo_slurm_calls_total\{.*\} (\S+)$", answer.text, re.MULTILINE))
+    return sum(
+        float(number) for number in re.findall(r"^studiolo_slurm_calls_total\{.*\} (\S+)$", answer.text, re.MULTILINE)
+    )
 
 
 async def look(hub: Hub, user: str, pages: int) -> tuple[int, float]:

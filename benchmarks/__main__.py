@@ -28,6 +28,7 @@ FAMILIES = {
     "class-start-60": ("class_start", 3),
     "scheduler-calls-waiting-60": ("waiting", 1),
     "running-1000": ("running", 1),
+    "offers-2000-nodes": ("offers", 5),
 }
 
 

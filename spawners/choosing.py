@@ -70,6 +70,18 @@ class Choosing:
         if unknown:
             await asyncio.gather(*unknown, *(budgets.get() for budgets in self.budgets.values() if budgets.is_new))
 
+    def edition(self) -> tuple[object, ...]:
+        """What changes whenever something else might be told."""
+        return tuple(
+            (
+                facts.last.facts and facts.last.facts.taken,
+                (accounting := self.accounting(cluster)) and accounting.taken,
+                self.silent_since(cluster),
+                self.estimates[cluster].answers,
+            )
+            for cluster, facts in self.facts.items()
+        )
+
     def silent_since(self, cluster: str) -> float | None:
         """Since when a scheduler has not answered (seconds since 1970), by whoever asked it last; ``None`` if it does."""
         watcher, reading = self._watchers[cluster], self.facts[cluster].last

@@ -77,6 +77,8 @@ class Estimates:
         self._failures = 0
         self._next = float("-inf")
         self._mute = False
+        self.answers = 0
+        """How many there have been: whoever has seen all of them need not look again."""
 
     def peek(self, directives: Directives, person: str) -> Foretold | None:
         """What is known of a question; asks nobody."""
@@ -146,6 +148,7 @@ class Estimates:
 
     def _tell(self, directives: Directives, person: str, told: Foretold) -> None:
         now = self._clock()
+        self.answers += 1
         self._told = {key: known for key, known in self._told.items() if known[0] > now - self.pace.kept}
         self._told[directives, person] = (now, told)
         self._barred = {name: until for name, until in self._barred.items() if until > now}

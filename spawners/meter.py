@@ -202,10 +202,12 @@ class Reporter:
         report = await self._meter.report()
         try:
             answer = await asyncio.get_running_loop().run_in_executor(None, self._send, report)
-            self.ends, pause = read_answer(answer)
+            ends, pause = read_answer(answer)
         except (OSError, ValueError, http.client.HTTPException) as error:
             app_log.debug("studiolo: the hub did not take what this session uses: %s", error)
             return PAUSE_SECONDS
+        # A hub that has just begun does not know it yet: the last one's word holds.
+        self.ends = ends or self.ends
         return pause
 
 

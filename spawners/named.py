@@ -42,9 +42,10 @@ def name_refusal(name: object) -> str:
     """Why this can not be the name of a new session; empty where it can."""
     if isinstance(name, str) and is_valid_safe_slug(name):
         return ""
-    return (
-        f"{shown(name)} can not be a session's name: use up to 30 small letters, digits and single hyphens, "
-        "a letter first and no hyphen last"
+    return _(
+        "%(name)s can not be a session's name: use up to 30 small letters, digits and single hyphens, "
+        "a letter first and no hyphen last",
+        name=shown(name),
     )
 
 
@@ -52,17 +53,26 @@ def title_refusal(title: object) -> str:
     """Why this can not be what people see as a session's name; empty where it can."""
     if isinstance(title, str) and len(title) <= LONGEST_TITLE and is_valid_display_name(normalise_unicode(title)):
         return ""
-    return f"{shown(title)} can not be a session's title: use up to {LONGEST_TITLE} printable characters"
+    return _(
+        "%(title)s can not be a session's title: use up to %(most)s printable characters",
+        title=shown(title),
+        most=LONGEST_TITLE,
+    )
 
 
 def limit_refusal(others: Sequence[str], limit: int) -> str:
     """Why no further session may begin while ``others`` (their names) are there; empty where one may."""
     if len(others) < limit:
         return ""
-    names = ", ".join(name or "the one without a name" for name in others)
+    names = ", ".join(name or _("the one without a name") for name in others)
     if limit == 1:
-        return "You have a session already, and one is what a person may have here. Stop it first."
-    return f"You have {len(others)} sessions ({names}), and {limit} at once are what a person may have here. Stop one first."
+        return _("You have a session already, and one is what a person may have here. Stop it first.")
+    return _(
+        "You have %(count)s sessions (%(names)s), and %(most)s at once are what a person may have here. Stop one first.",
+        count=len(others),
+        names=names,
+        most=limit,
+    )
 
 
 class NamedSessions:
@@ -93,13 +103,16 @@ class NamedSessions:
     ) -> None:
         """JupyterHub's own check of a name, after ours, which says what is allowed."""
         if self.sessions_per_person == 1:
-            raise web.HTTPError(400, "Sessions have no names here: one at a time is what a person may have.")
+            raise web.HTTPError(400, _("Sessions have no names here: one at a time is what a person may have."))
         kept = user.orm_spawners
         if server_name not in kept:
             refusal = name_refusal(server_name) or title_refusal(display_name)
             names = len(set(kept) - {""})
             if not refusal and check_limit and names >= kept_names(self.sessions_per_person):
-                refusal = f"You have {names} named sessions, running or not, and no more are kept. Delete one first."
+                refusal = _(
+                    "You have %(count)s named sessions, running or not, and no more are kept. Delete one first.",
+                    count=names,
+                )
             if refusal:
                 raise web.HTTPError(400, refusal)
         elif display_name and (refusal := title_refusal(display_name)):
@@ -117,6 +130,16 @@ class SpawnPage(NamedSessions, SpawnHandler):  # type: ignore[misc]  # JupyterHu
         """The name in the address; empty for the session without one."""
         return self.path_args[1] if len(self.path_args) > 1 else ""
 
+    async def prepare(self) -> None:
+        """Refuse what is no text: JupyterHub would fail over it, with a bare 500."""
+        await super().prepare()
+        for values in (*self.request.query_arguments.values(), *self.request.body_arguments.values()):
+            try:
+                for value in values:
+                    value.decode()
+            except UnicodeDecodeError as error:
+                raise web.HTTPError(400, _("This address or form holds letters that are not UTF-8.")) from error
+
     def _get_user_options(self, query_options: dict[str, list[str]]) -> dict[str, object]:
         """A launch link fills the page in and never starts anything: a click on a stranger's link must not cost.
 
@@ -125,6 +148,11 @@ class SpawnPage(NamedSessions, SpawnHandler):  # type: ignore[misc]  # JupyterHu
         if link := link_options(query_options):
             self._link = link
         return {}
+
+    def append_query_parameters(self, url: str, exclude: Sequence[str] | None = None) -> str:
+        """JupyterHub's, which would have the form's proof against forgery stand in the next page's address."""
+        told: str = super().append_query_parameters(url, exclude=[*(exclude or ()), "_xsrf"])
+        return told
 
     @needs_scope("servers")  # type: ignore[untyped-decorator]
     async def _post(self, user_name: str, server_name: str, display_name: str) -> None:
@@ -148,7 +176,7 @@ class SpawnPage(NamedSessions, SpawnHandler):  # type: ignore[misc]  # JupyterHu
         submitted = None
         if self.request.method == "POST":
             body = self.request.body_arguments.items()
-            submitted = {key: [value.decode(errors="replace") for value in values] for key, values in body}
+            submitted = {key: [value.decode() for value in values] for key, values in body}
         elif not message and not html_message:
             message = self.over_limit(for_user, self.session_name)
         try:

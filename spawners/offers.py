@@ -113,19 +113,21 @@ class OffersEventsHandler(_Handler):
 
     async def _tell(self) -> None:
         clock = asyncio.get_running_loop().time
-        ends, said = clock() + STREAM_SECONDS, clock()
+        ends, said, looked = clock() + STREAM_SECONDS, clock(), float("-inf")
+        edition: object = None
         last: object = None
         while not self._gone.done() and clock() < ends:
             await self.choosing.look()
-            event = self.told()
-            now = event.pop("now")
-            if event != last:
-                last = event
-                await self._send(f"data: {json.dumps({'now': now, **event}).translate(_TAGS)}\n\n")
+            # Two hundred open pages would otherwise compute the same all the time; what ages does so more slowly.
+            if (newest := self.choosing.edition()) != edition or clock() - looked >= KEEPALIVE_SECONDS:
+                edition, looked, event = newest, clock(), self.told()
+                now = event.pop("now")
+                if event != last:
+                    last, said = event, clock()
+                    await self._send(f"data: {json.dumps({'now': now, **event}).translate(_TAGS)}\n\n")
+            if clock() - said >= KEEPALIVE_SECONDS:
                 said = clock()
-            elif clock() - said >= KEEPALIVE_SECONDS:
                 await self._send(": nothing has changed\n\n")
-                said = clock()
             await asyncio.wait([self._gone], timeout=EVENT_SECONDS)
 
     async def _send(self, text: str) -> None:

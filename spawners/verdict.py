@@ -7,11 +7,12 @@ here. What is told is never more than what is known: a silent scheduler gives "u
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from spawners.estimates import Foretold
 from studiolo.errors import printable
@@ -19,7 +20,7 @@ from studiolo.language import _
 from studiolo.request import Request
 from studiolo.site import Site
 from studiolo.slurm.budgets import Budgets
-from studiolo.slurm.facts import ClusterFacts, NodeFacts, PartitionFacts, ReservationFacts
+from studiolo.slurm.facts import ClusterFacts, PartitionFacts, ReservationFacts
 from studiolo.slurm.resources import Resources
 
 __all__ = ["Kind", "Obstacle", "Payer", "Verdict", "View", "cost", "is_open_question", "judge", "payer", "wanted"]
@@ -74,13 +75,45 @@ def wanted(request: Request, site: Site) -> Resources:
     return Resources(request.cpus, request.memory, {gpu_type: request.gpus} if request.gpus else {}, request.shards)
 
 
-@dataclass(frozen=True)
-class _Kind:
-    """Nodes that are alike in all that counts."""
+class _Kind(NamedTuple):
+    """Nodes that are alike in all that counts: ``gpus`` as pairs of type and number, ``until`` 0 where nothing ends."""
 
-    free: Resources
-    features: frozenset[str]
-    until: int | None
+    cpus: int
+    memory: int
+    shards: int
+    gpus: tuple[tuple[str, int], ...]
+    features: tuple[str, ...]
+    until: int
+
+
+class _Nodes:
+    """Nodes for counting how many sessions find room on them: a machine of thousands has few kinds, or is looked at once."""
+
+    def __init__(self, nodes: Iterable[tuple[Resources, tuple[str, ...], int | None]]) -> None:
+        self._kinds = Counter(
+            _Kind(free.cpus, free.memory, free.shards, (*free.gpus.items(),), features, until or 0)
+            for free, features, until in nodes
+        )
+        self._ends = sorted({kind.until for kind in self._kinds if kind.until})
+        self._known: dict[tuple[object, ...], int] = {}
+
+    def room(self, want: Resources, features: tuple[str, ...], ends: float) -> int:
+        """How many fit, of those that end by ``ends``. Counted once for each that is wanted."""
+        # Two times that no node's end lies between find the same room.
+        key = (want.cpus, want.memory, want.shards, *want.gpus.items(), features, bisect_left(self._ends, ends))
+        if key not in self._known:
+            self._known[key] = self._count(want, set(features), ends)
+        return self._known[key]
+
+    def _count(self, want: Resources, features: set[str], ends: float) -> int:
+        found = 0
+        for kind, number in self._kinds.items():
+            if want.cpus > kind.cpus or want.memory > kind.memory or want.shards > kind.shards:
+                continue
+            if (kind.until and ends > kind.until) or not features.issubset(kind.features):
+                continue
+            found += number * Resources(kind.cpus, kind.memory, dict(kind.gpus), kind.shards).times(want)
+        return found
 
 
 @dataclass(frozen=True)
@@ -100,71 +133,57 @@ class PartitionView:
     @cached_property
     def free(self) -> Resources:
         """What its usable nodes have free, all together."""
-        return self.live.free
+        return _sum(node.free for node in self.live.nodes if node.is_usable)
 
     @cached_property
     def total(self) -> Resources:
         """What all its nodes have."""
-        return self.live.total
+        return _sum(node.total for node in self.live.nodes)
 
-    def room(self, want: Resources, features: Iterable[str] = (), ends: float = 0.0) -> int:
+    def room(self, want: Resources, features: tuple[str, ...] = (), ends: float = 0.0) -> int:
         """How many such sessions could begin now if nobody else waited; as :meth:`PartitionFacts.room`, but remembered."""
-        if not self.live.is_up:
-            return 0
-        return _room(self._usable, want, features, ends)
+        return self._usable.room(want, features, ends) if self.live.is_up else 0
 
-    def fits(self, want: Resources, features: Iterable[str] = ()) -> bool:
+    def fits(self, want: Resources, features: tuple[str, ...] = ()) -> bool:
         """Whether one of its nodes could hold such a session if it were empty."""
-        return bool(_room(self._whole, want, features, 0.0))
+        return self._whole.room(want, features, 0.0) > 0
 
-    def held(self, want: Resources, features: Iterable[str], ends: float) -> ReservationFacts | None:
+    def held(self, want: Resources, features: tuple[str, ...], ends: float) -> ReservationFacts | None:
         """The maintenance without which such a session could begin now; ``None`` where it is not one that hinders."""
         for window in self.maintenance:
-            if window.start < ends and _room(self._behind[window.name], want, features, 0.0):
+            if window.start < ends and self._behind[window.name].room(want, features, 0.0):
                 return window
         return None
 
     @cached_property
-    def _usable(self) -> Mapping[_Kind, int]:
-        return Counter(_kind(node, node.free) for node in self.live.usable)
+    def _usable(self) -> _Nodes:
+        return _Nodes((node.free, node.features, node.until) for node in self.live.nodes if node.is_usable)
 
     @cached_property
-    def _whole(self) -> Mapping[_Kind, int]:
-        return Counter(_kind(node, node.total) for node in self.live.nodes)
+    def _whole(self) -> _Nodes:
+        return _Nodes((node.total, node.features, None) for node in self.live.nodes)
 
     @cached_property
-    def _behind(self) -> Mapping[str, Mapping[_Kind, int]]:
-        behind: dict[str, Mapping[_Kind, int]] = {}
+    def _behind(self) -> Mapping[str, _Nodes]:
+        behind: dict[str, _Nodes] = {}
         for window in self.maintenance:
             names = set(window.nodes)
-            nodes = [node for node in self.live.nodes if node.name in names]
-            free = [node for node in nodes if not replace(node, reservation="").obstacle]
-            behind[window.name] = Counter(_kind(node, node.free) for node in free)
+            nodes = [node for node in self.live.nodes if node.name in names and node.obstacle in ("", "RESERVED")]
+            behind[window.name] = _Nodes((node.free, node.features, None) for node in nodes)
         return behind
 
 
-def _kind(node: NodeFacts, amounts: Resources) -> _Kind:
-    return _Kind(_Amounts.of(amounts), frozenset(node.features), node.until)
-
-
-class _Amounts(Resources):
-    """Amounts that can be the key of a table, GPUs and all."""
-
-    @classmethod
-    def of(cls, amounts: Resources) -> _Amounts:
-        return cls(amounts.cpus, amounts.memory, amounts.gpus, amounts.shards)
-
-    def __hash__(self) -> int:
-        return hash((self.cpus, self.memory, self.shards, *self.gpus.items()))
-
-
-def _room(kinds: Mapping[_Kind, int], want: Resources, features: Iterable[str], ends: float) -> int:
-    needed = set(features)
-    return sum(
-        number * kind.free.times(want)
-        for kind, number in kinds.items()
-        if needed <= kind.features and (kind.until is None or ends <= kind.until)
-    )
+def _sum(amounts: Iterable[Resources]) -> Resources:
+    """All of them together, for thousands of nodes at once."""
+    cpus = memory = shards = 0
+    gpus: Counter[str] = Counter()
+    for each in amounts:
+        cpus += each.cpus
+        memory += each.memory
+        shards += each.shards
+        for of_type, number in each.gpus.items():
+            gpus[of_type] += number
+    return Resources(cpus, memory, gpus, shards)
 
 
 class View:
@@ -175,20 +194,11 @@ class View:
         self.now = now
         names = [name for name in site.partitions if site.cluster_of(name) == cluster and name in facts.partitions]
         self.partitions = {name: _partition(facts, facts.partitions[name], now) for name in names}
-        self._rooms: dict[tuple[object, ...], int] = {}
 
     def room(self, request: Request, site: Site) -> int:
         """How many sessions of a request could begin now if nobody else waited."""
         place = self.partitions[request.partition]
-        limited = any(kind.until is not None for kind in place._usable)
-        key = (
-            *(request.partition, request.cpus, request.memory, request.gpus, request.shards, request.features),
-            request.minutes if limited else 0,
-        )
-        if key not in self._rooms:
-            ends = self.now + request.minutes * 60
-            self._rooms[key] = place.room(wanted(request, site), request.features, ends)
-        return self._rooms[key]
+        return place.room(wanted(request, site), request.features, self.now + request.minutes * 60)
 
 
 def _partition(facts: ClusterFacts, live: PartitionFacts, now: float) -> PartitionView:

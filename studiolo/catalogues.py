@@ -38,7 +38,7 @@ msgstr ""
 
 """
 )
-_PLACEHOLDER = re.compile(r"%\((\w+)\)[a-z]")
+_PLACEHOLDER = re.compile(r"%\(\w+\)[a-z]|\{\w+\}")  # the latter are filled in by scripts
 _TAG = re.compile(r"</?[a-zA-Z!]|&[a-z]+;|&#")
 
 
@@ -134,12 +134,12 @@ def _unfit(originals: tuple[str, ...], told: str) -> Iterator[str]:
     """Why a translation can not stand for its original."""
     wanted = {name for text in originals for name in _PLACEHOLDER.findall(text)}
     given = set(_PLACEHOLDER.findall(told))
-    optional = {"count"} if len(originals) > 1 else set()  # "one session" need not say its number
+    optional = {"%(count)s"} if len(originals) > 1 else set()  # "one session" need not say its number
     if given - wanted or wanted - given - optional:
         yield "other values than in the original"
-    elif wanted:
+    elif any(name.startswith("%") for name in wanted):
         try:
-            told % dict.fromkeys(wanted, 1)
+            told % dict.fromkeys(re.findall(r"%\((\w+)\)", told), 1)
         except (TypeError, ValueError):
             yield "a per cent sign beside values is written twice"
     if _TAG.search(told):

@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from functools import reduce
+from functools import partial, reduce
 from pathlib import Path
 from typing import Any, Literal
 
@@ -25,7 +25,7 @@ from studiolo.errors import SiteError, SlurmError, SlurmUnavailable
 from studiolo.site import Cluster, Partition, Site
 from studiolo.slurm.commands import ACTIONS, launcher_argv
 from studiolo.slurm.facts import NodeFacts
-from studiolo.slurm.live import LiveCluster, read_cluster
+from studiolo.slurm.live import LiveCluster, ask, read_cluster
 from studiolo.slurm.resources import Resources
 from studiolo.sudoers import sudoers
 from studiolo.units import memory_words, minutes_words
@@ -79,6 +79,7 @@ def examine(site: Site, site_file: Path) -> list[Finding]:
         else:
             findings += cluster_findings(site, name, live)
             findings += network_findings(site, [node for p in live.partitions.values() for node in p.nodes])
+            findings += operator_findings(site, name, partial(ask, cluster, "sacctmgr"))
         findings += (launcher_findings if cluster.via == "commands" else rest_findings)(site, name, cluster)
     return findings
 
@@ -105,6 +106,28 @@ def cluster_findings(site: Site, name: str, live: LiveCluster) -> Iterator[Findi
                 yield fault(
                     f"accounts.{account_name}.qos: {qos} is not a QoS of {name}", "sacctmgr add qos, or take it out"
                 )
+
+
+def operator_findings(site: Site, name: str, sacctmgr: Callable[..., str]) -> Iterator[Finding]:
+    """Whether the hub may extend jobs, where the site file offers people that it does."""
+    offering = [
+        f"partitions.{partition}.max_extension"
+        for partition, entry in site.partitions.items()
+        if entry.max_extension and site.cluster_of(partition) == name
+    ]
+    if not offering:
+        return
+    account = site.hub.account
+    try:
+        level = sacctmgr("-nP", "show", "user", f"name={account}", "format=AdminLevel").strip()
+    except SlurmUnavailable as error:
+        yield warning(f"cluster {name}: {error}", f"whether {account} may extend jobs was not looked at")
+        return
+    if level in ("Operator", "Administrator"):
+        yield good(f"{offering[0]}: {account} may extend jobs on {name}")
+    else:
+        advice = f"sacctmgr add user {account} account=root adminlevel=Operator, or max_extension = 0"
+        yield fault(f"{offering[0]}: {account} is no operator of Slurm's on {name}, so nothing can be extended", advice)
 
 
 def partition_findings(name: str, partition: Partition, live: LiveCluster) -> Iterator[Finding]:

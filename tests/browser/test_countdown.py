@@ -98,17 +98,17 @@ def test_a_session_without_an_end_has_no_countdown(stage: Page) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lab", "browser", "language"),
+    ("lab", "wanted", "language"),
     [
         ("fr_FR", ["de"], "fr"), ("en", ["de-LU", "en"], "de"), (None, ["fr"], "fr"), ("default", ["ja", "en"], "en"),
         ("zh_CN", ["ja"], "en"), ("en", [], "en"), ("constructor", ["toString"], "en"),
     ],
 )  # fmt: skip
 def test_it_speaks_jupyterlabs_language_or_the_browsers(
-    stage: Page, lab: str, browser: list[str], language: str
+    stage: Page, lab: str, wanted: list[str], language: str
 ) -> None:
     script = "([lab, browser]) => _JUPYTERLAB.studiolo.parts.languageOf(lab && { languageCode: lab }, browser)"
-    assert stage.evaluate(script, [lab, browser]) == language
+    assert stage.evaluate(script, [lab, wanted]) == language
 
 
 def test_every_language_has_every_text_with_the_same_blanks(stage: Page) -> None:
@@ -121,6 +121,15 @@ def test_every_language_has_every_text_with_the_same_blanks(stage: Page) -> None
                 language,
                 key,
             )
+
+
+def test_jupyterlab_shows_every_message_as_a_whole(stage: Page) -> None:
+    for language, texts in stage.evaluate("() => _JUPYTERLAB.studiolo.parts.TEXTS").items():
+        for key, text in texts.items():
+            filled = (
+                text.replace("%(time)s", "30 Minuten").replace("%(clock)s", "12:34 PM").replace("%(names)s", "a.ipynb")
+            )
+            assert len(filled) <= 140, (language, key)
 
 
 # --- In JupyterLab ---------------------------------------------------------------------------------------------------
@@ -178,4 +187,4 @@ def log_in_german(page: Page, access: Mapping[str, Any]) -> None:
     page.locator("[name=username]").fill(user["name"])
     page.locator("[name=password]").fill(user["password"])
     page.locator("[type=submit]").click()
-    page.wait_for_url("**/hub/**")
+    page.wait_for_url("**/lab**")  # where the session is

@@ -95,6 +95,8 @@ def test_a_form_of_another_site_stops_nothing(page: Page, access: Mapping[str, A
     home = f"{access['url']}hub/home"
     for form in ({"action": "stop", "name": ""}, {"action": "stop", "name": "", "_xsrf": "wrong"}):
         assert page.request.post(home, form=form).status == 403
+    api = f"{access['url']}hub/api/studiolo/extend"
+    assert page.request.post(api, data={"name": "", "minutes": 5}).status == 403
     page.goto(home)
     xsrf = page.locator("#studiolo-home").get_attribute("data-xsrf")
     assert page.request.post(home, form={"action": "stop", "name": "x" * 5000, "_xsrf": xsrf}).status == 413

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pwd
+import re
 import subprocess
 from collections.abc import Callable
 from typing import Any
@@ -130,7 +131,7 @@ def test_a_used_secret_opens_nothing(hub: Hub, running: str) -> None:
     assert answer.status_code == 403
 
 
-def test_the_hub_runs_unprivileged_and_may_only_submit_and_cancel(
+def test_the_hub_runs_unprivileged_and_may_only_submit_cancel_and_estimate(
     hub: Hub, box: Any, person: Callable[..., str]
 ) -> None:
     account = box.hub_user
@@ -138,7 +139,9 @@ def test_the_hub_runs_unprivileged_and_may_only_submit_and_cancel(
     assert any("jupyterhub" in line for line in hub.processes(account))
     listed = subprocess.run(["sudo", "-l", "-U", account], capture_output=True, text=True, check=True).stdout
     allowed = [line.strip() for line in listed.splitlines() if "NOPASSWD" in line]
-    assert len(allowed) == 2
+    actions = [re.search(r"/studiolo-launch (\w+) ", line) for line in allowed]
+    assert sorted(found[1] for found in actions if found) == ["cancel", "estimate", "submit"]
+    assert len(allowed) == 3
     assert all(f"(%{box.people_group}) NOPASSWD: " in line and "*" not in line for line in allowed)
     someone = person("company")
     for argv in (

@@ -94,7 +94,8 @@ def test_a_named_session_that_fails_says_so_under_its_name(hub: Hub, ben: str, b
     assert hub.events(ben, "broken")[-1]["failed"]
     shown = bens_pages.get(f"spawn-pending/{ben}/broken")
     assert "“broken” did not start" in shown.text
-    assert f'href="/hub/spawn/{ben}/broken"' in shown.text
+    assert f'href="/hub/spawn/{ben}/broken?' in shown.text
+    assert f'"/hub/spawn/{ben}?' not in shown.text
 
 
 def test_one_session_more_than_the_site_allows_is_refused_and_says_whose_move_it_is(

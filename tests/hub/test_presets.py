@@ -101,7 +101,7 @@ def test_an_unfit_name_is_refused_with_the_rule(hub: Hub, grace: str, name: str)
     assert hub.call("GET", PATH, token=grace).json() == {"presets": []}
 
 
-@pytest.mark.parametrize("raw", ["%ff", "..%2f..%2fx", "%2e%2e%2f%2e%2e%2fetc%2fpasswd"])
+@pytest.mark.parametrize("raw", ["..%2f..%2fx", "%2e%2e%2f%2e%2e%2fetc%2fpasswd"])
 def test_addresses_that_name_no_preset_change_nothing(hub: Hub, grace: str, raw: str) -> None:
     answer = hub.call("PUT", f"{PATH}/{raw}", token=grace, json={"user_options": {"profile": "learn"}})
     assert answer.status_code in (400, 404)

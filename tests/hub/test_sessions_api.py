@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from hubclient import HTTP, Hub, until
+from reconfigured import restart
 
 MINUTE = 60
 
@@ -222,6 +223,20 @@ def test_a_job_that_slurm_calls_somebody_elses_is_not_extended(hub: Hub, owner: 
         assert (answer.status_code, "as yours" in answer.json()["message"]) == (409, True)
     finally:
         hub.slurm("scontrol", "update", f"JobId={job}", f"Comment={comment}")
+
+
+def test_a_restarted_hub_knows_the_session_and_who_reports(
+    hub: Hub, box: Any, owner: Person, session_token: str
+) -> None:
+    before = owner.session()
+    restart(hub, box)
+    told = until("the end", lambda: (one := owner.session())["ends"] and one)
+    for key in ("resources", "profile", "job", "node", "ends", "started"):
+        assert told[key] == before[key], key
+    report = {"cpu": 0.25, "memory_mb": 123, "gpu": None}
+    answer = hub.call("POST", "studiolo/usage", token=session_token, json=report)
+    assert (answer.status_code, answer.json()["ends"]) == (200, told["ends"])
+    assert owner.session()["usage"]["cpu"] is not None
 
 
 def test_after_its_end_a_session_is_told_by_what_it_used(hub: Hub, stranger: Person) -> None:

@@ -23,9 +23,12 @@ FOR_OPERATORS = {
     "ArgumentParser",
     "Fault",
     "exit",
+    "compile",
+    "search",
 }
 VALUE = "\ue000"  # stands for what a template fills in; no letter
 _WORD = re.compile(r"[^\W\d_]{2,}")
+_ATTRIBUTES = re.compile(r'(?:[\w-]+="[^"]*"\s*)+')  # of a macro that fills in a tag
 _SENTENCE = re.compile(r"[A-Z][\w'’]*,? [\w'’%({]")
 
 
@@ -63,7 +66,7 @@ def in_template(source: str) -> list[str]:
     page.feed("".join(_filled(environment, source)))
     page.close()
     plain = [text.replace(VALUE, " ").strip() for text in page.told]
-    found = [text for text in plain if _WORD.search(text)]
+    found = [text for text in plain if _WORD.search(text) and not _ATTRIBUTES.fullmatch(text)]
     found += [text for text in _constants(environment.parse(source)) if _is_told(text)]
     return found + [text for script in page.scripts for text in in_script(script)]
 

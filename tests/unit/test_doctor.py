@@ -66,6 +66,27 @@ def live_gpu(**changes: Any) -> LiveCluster:
     return dataclasses.replace(LIVE, partitions={"gpu": dataclasses.replace(LIVE.partitions["gpu"], **changes)})
 
 
+def extendable(site: Site, minutes: int) -> Site:
+    return site.model_copy(update={"partitions": {"gpu": partition(max_extension=minutes)}})
+
+
+@pytest.mark.parametrize(
+    ("level", "found"), [("Operator\n", "good"), ("Administrator\n", "good"), ("None\n", "fault"), ("", "fault")]
+)
+def test_where_sessions_can_be_extended_the_hub_is_an_operator_of_slurm_s(site: Site, level: str, found: str) -> None:
+    (finding,) = doctor.operator_findings(extendable(site, 60), "main", lambda *_arguments: level)
+    assert (finding.level, "partitions.gpu.max_extension" in finding.what) == (found, True)
+
+
+def test_where_they_can_not_nobody_asks_and_silence_is_told(site: Site) -> None:
+    def silent(*_arguments: str) -> str:
+        raise SlurmUnavailable("run sacctmgr", "no answer")
+
+    assert list(doctor.operator_findings(extendable(site, 0), "main", silent)) == []
+    (finding,) = doctor.operator_findings(extendable(site, 60), "main", silent)
+    assert finding.level == "warning"
+
+
 # --- The cluster -----------------------------------------------------------------------------------------------------
 
 

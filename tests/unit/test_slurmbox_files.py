@@ -127,6 +127,13 @@ def test_only_missing_people_are_added() -> None:
     assert "shard" not in str(accounting.commands("c", people, shards=False))
 
 
+def test_the_hub_s_account_becomes_an_operator_once_and_charges_no_project() -> None:
+    (call,) = [c for c in accounting.commands("c", [], shards=True, operator="hub") if "hub" in c]
+    assert call == ["add", "user", "hub", "cluster=c", "account=root", "AdminLevel=Operator"]
+    again = accounting.commands("c", [], shards=True, have={"root": {"root", "hub"}}, operator="hub")
+    assert not [c for c in again if "hub" in c]
+
+
 def test_a_class_of_thirty_fits_on_the_gpu_nodes() -> None:
     shards = sum(n.gpus.shards for n in an_instance().nodes if n.gpus)
     assert shards >= 30

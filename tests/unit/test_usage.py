@@ -186,6 +186,13 @@ def test_a_hub_that_does_not_answer_is_told_later_and_the_end_is_kept(failure: E
     assert reporter.ends == 7
 
 
+def test_a_hub_that_does_not_know_the_end_takes_nothing_back() -> None:
+    reporter = Reporter(Still({}), lambda _report: {"ends": None, "pause": 60})
+    reporter.ends = 5000
+    assert asyncio.run(reporter.once()) == 60
+    assert reporter.ends == 5000
+
+
 @pytest.mark.parametrize("answer", [None, [], {}, {"ends": "1", "pause": 3}, {"ends": True, "pause": 3}, {"ends": 1}])
 def test_any_other_answer_is_none(answer: object) -> None:
     with pytest.raises(ValueError, match=r"no (object|end)"):

@@ -63,9 +63,10 @@ window._JUPYTERLAB.studiolo = (() => {
 
   // JupyterLab's language where somebody has chosen one, else the browser's.
   const languageOf = (translator, browser) => {
-    const chosen = (translator?.languageCode ?? "").slice(0, 2).toLowerCase();
-    const known = [chosen === "en" ? "" : chosen, ...browser.map((name) => name.slice(0, 2).toLowerCase())];
-    return known.find((name) => name in TEXTS) ?? "en";
+    const main = (name) => name.toLowerCase().split(/[-_]/)[0];
+    const chosen = main(translator?.languageCode ?? "");
+    const known = [chosen === "en" ? "" : chosen, ...browser.map(main)];
+    return known.find((name) => Object.hasOwn(TEXTS, name)) ?? "en";
   };
 
   const speaker = (language) => {
@@ -215,8 +216,8 @@ window._JUPYTERLAB.studiolo = (() => {
   // What is shown in the status bar.
   const statusItem = (Widget, statusBar) => {
     const node = document.createElement("div");
-    node.className = "studiolo-time-left";
-    node.style.cssText = "padding: 0 8px; font-variant-numeric: tabular-nums; white-space: nowrap;";
+    node.className = "jp-StatusBar-TextItem studiolo-time-left";
+    node.style.cssText = "font-variant-numeric: tabular-nums; white-space: nowrap;";
     const widget = new Widget({ node });
     statusBar?.registerStatusItem("studiolo:time-left", { item: widget, align: "right", rank: 1 });
     return (text, title, soon) => {

@@ -1,0 +1,104 @@
+"""The home page as it is written: cards, gauges, the smaller request; and texts that would like to be more than text."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from jinja2 import ChoiceLoader, DictLoader, Environment, FileSystemLoader, StrictUndefined
+
+from hub_config.assets import ASSETS
+from spawners import sessions
+from spawners.home import HomePage, steps
+from spawners.rightsize import Used, record
+from spawners.sessions import Seen, described, last_use
+from spawners.usage import Usage
+from studiolo.language import _, language, plural
+from studiolo.request import check
+from studiolo.site import Site
+from studiolo.slurm.states import JobState
+from studiolo.units import memory_words, minutes_words
+
+NOW, HOUR = 1_000_000, 3600
+HOSTILE = "\"'></script><script>alert(1)</script><img src=x onerror=y>{{ 7*7 }}"
+TEMPLATES = Path(sessions.__file__).resolve().parent.parent / "hub_config" / "templates"
+BARE = "{% block title %}{% endblock %}{% block stylesheet %}{% endblock %}{% block main %}{% endblock %}{% block script %}{% endblock %}"
+
+
+def html(*cards: dict[str, Any], **more: Any) -> str:
+    loader = ChoiceLoader([DictLoader({"page.html": BARE}), FileSystemLoader(TEMPLATES)])
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    values: dict[str, Any] = {
+        "_": _, "plural": plural, "language": language, "studiolo_title": "S", "base_url": "/hub/", "xsrf_token": "X",
+        "user": SimpleNamespace(name="ada", escaped_name="ada"), "allow_named_servers": True, "studiolo_sessions": 3,
+        "overview": {"now": NOW, "answers": True, "sessions": list(cards), "last": None}, "trouble": "", "kept": [],
+        "default_active": False, "last_choice": "", "last_link": "", "steps": steps, "minutes_words": minutes_words,
+        "memory_words": memory_words, "longest_title": 60, "announcement_home": None,
+    }  # fmt: skip
+    return environment.get_template("home.html").render(**(values | more))
+
+
+def card(site: Site, title: str = "My session", **facts: Any) -> dict[str, Any]:
+    ready: dict[str, Any] = {
+        "ready": True,
+        "job": 7,
+        "state": JobState(7, "RUNNING", node="gpu1", start=NOW - HOUR, end=NOW + HOUR),
+        "request": check({}, site),
+    }
+    return described(Seen("", title, "/user/ada/", "/hub/spawn-pending/ada", **(ready | facts)), site, NOW)
+
+
+def test_texts_stay_texts(site: Site) -> None:
+    kept = [{"name": "x", "title": HOSTILE, "last_activity": None}]
+    waiting = {"ready": False, "pending": "spawn", "state": JobState(7, "PENDING", HOSTILE)}
+    page = html(card(site, HOSTILE), card(site, HOSTILE, **waiting), kept=kept, trouble=HOSTILE, last_choice=HOSTILE)
+    assert "<script>alert" not in page
+    assert "<img" not in page
+    assert "49" not in page.replace("&#34;", "").replace("&#39;", "")
+
+
+def test_a_card_has_its_figures_and_its_forms(site: Site) -> None:
+    page = html(card(site, usage=Usage(NOW, 0.25, 512, None), may_extend_minutes=90))
+    assert 'value="0.25"' in page
+    assert "25 %" in page
+    assert "512 MB of " in page
+    assert [*re.findall(r'<option value="(\d+)"', page)] == ["30", "60", "90"]
+    assert len(re.findall(r'name="_xsrf" value="X"', page)) == 3  # extend, stop, and a new session
+
+
+def test_what_is_not_known_is_said_and_draws_no_bar(site: Site) -> None:
+    page = html(card(site))
+    assert page.count("no figure") >= 2
+    assert len(re.findall(r"<meter [^>]* hidden>", page)) == page.count("<meter ")
+    assert 'value="extend"' not in page
+
+
+def test_a_silent_scheduler_is_told(site: Site) -> None:
+    silent = {"now": NOW, "answers": False, "sessions": [card(site)], "last": None}
+    assert "scheduler does not answer" in html(overview=silent)
+    assert "scheduler does not answer" not in html(card(site))
+
+
+def test_the_smaller_request_is_one_click_from_the_start_page(site: Site) -> None:
+    request = check({"profile": site.default_profile}, site)
+    used = Used(8 * HOUR, cpus=0.1, memory_mb=100)
+    kept = record("run", {"profile": request.profile}, request, used, NOW)
+    last = last_use(iter([kept]), site, NOW)
+    assert last
+    handler = SimpleNamespace(_start_page=lambda user, name: f"/hub/spawn/{user.escaped_name}/{name}")
+    link = HomePage.last_link(handler, SimpleNamespace(escaped_name="ada"), last)
+    overview = {"now": NOW, "answers": True, "sessions": [], "last": last}
+    page = html(overview=overview, last_link=link)
+    assert link.startswith(f"/hub/spawn/ada/run?opt-profile={request.profile}&")
+    assert "opt-memory=1G" in link
+    assert link.replace("&", "&amp;") in page
+    assert last["advice"] in page
+
+
+@pytest.mark.parametrize("name", ["home.js", "home.css"])
+def test_what_the_page_loads_is_there(name: str) -> None:
+    assert f"studiolo/assets/{name}" in html()
+    assert (ASSETS / name).is_file()

@@ -99,7 +99,8 @@ def _known(spawner: StudioloSpawner, error: BaseException | None) -> tuple[Cause
         return None, (), ""
     state = JobState(int(end["job"]), str(end["state"]), node=str(end["node"]))
     lines = tuple(spawner.log_tail(str(end.get("session", "")), str(end.get("log", "")))) if end.get("session") else ()
-    cause = ended_cause(state, lines, served=True, unattended=int(end.get("unattended", 0)))
+    served, unattended = bool(end.get("served", True)), int(end.get("unattended", 0))
+    cause = ended_cause(state, lines, served=served, unattended=unattended)
     return cause, lines, str(end.get("cluster", ""))
 
 

@@ -569,9 +569,10 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
     def _end_of(self, state: JobState) -> dict[str, Any]:
         """What is kept of an end, for whoever comes back: in the database, and the log where it may say why."""
         end: dict[str, Any] = {"job": state.job, "state": state.state, "node": state.node, "cluster": self.cluster}
+        end["served"] = bool(self.served_port)
         if minutes := released_minutes(self.released, state.state, state.end or time.time()):
             end["unattended"] = minutes
-        if state.state not in ("COMPLETED", "CANCELLED"):
+        if not self.served_port or state.state not in ("COMPLETED", "CANCELLED"):
             self._preserve_log()
             end |= {"session": self.session_id, "log": self.log_id}
         return end

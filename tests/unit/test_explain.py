@@ -77,6 +77,14 @@ def test_an_end_that_an_older_hub_wrote_down_is_told_as_well(site: Site) -> None
     assert told.failure.lines == ()
 
 
+@pytest.mark.parametrize(("served", "kind"), [(True, "shut-down"), (False, "completed")])
+def test_a_start_that_failed_is_no_session_that_ended_though_its_page_is_opened_later(
+    site: Site, served: bool, kind: str
+) -> None:
+    end = {"job": 7, "state": "COMPLETED", "node": "gpu1", "cluster": "main", "served": served}
+    assert run(explain(spawner(site, last_end=end), None)).failure.kind == kind
+
+
 def test_a_released_session_says_after_how_long(site: Site) -> None:
     end = {"job": 7, "state": "COMPLETED", "node": "gpu1", "cluster": "main", "unattended": 15}
     assert "15 min" in run(explain(spawner(site, last_end=end), None)).failure.what

@@ -31,7 +31,7 @@ Kind = Literal["closed", "maintenance", "budget", "not-yours", "too-big", "refus
 # Slurm's scheduler looks at its queue once or a few times a minute: what it says to begin within that begins now.
 NOW_SECONDS = 60
 _DECIDED = frozenset({"closed", "budget", "not-yours", "too-big"})  # by the hub alone
-_NOT_THEIRS = re.compile(r"Invalid account|Invalid qos|not permitted|Access/permission denied", re.IGNORECASE)
+_NOT_THEIRS = re.compile(r"invalid account|invalid qos|not permitted|permission denied", re.IGNORECASE)
 
 
 # --- What one person is charged --------------------------------------------------------------------------------------

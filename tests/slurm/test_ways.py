@@ -21,6 +21,7 @@ from studiolo.script import Batch, Directives
 from studiolo.site import Site, load
 from studiolo.slurm.client import Slurm, connect
 from studiolo.slurm.commands import CommandSlurm
+from studiolo.slurm.estimate import trial
 from studiolo.slurm.rest import RestSlurm
 from studiolo.slurm.states import JobState, Tagged
 
@@ -212,6 +213,26 @@ def test_cancelling_a_job_that_is_over_or_unknown_is_no_error(slurm: Slurm, peop
     state_of(slurm, job, "COMPLETED")
     run(slurm.cancel(people[0], [job]))
     run(slurm.cancel(people[0], [999_999_999]))
+
+
+def test_when_a_job_would_start_is_said_and_nothing_submitted(
+    site: Site, people: list[str], root: Callable[..., str]
+) -> None:
+    asked = trial(batch().directives).directives
+    start = run(by("commands", site).estimate(people[0], asked))
+    assert start is not None
+    # In seconds since 1970, whatever this host's zone: now, give or take the length of this test.
+    assert abs(start - time.time()) < 120
+    assert run(by("slurmrestd", site).estimate(people[0], asked)) is None
+    assert not root("squeue", "-h", "-u", people[0])
+
+
+def test_accounts_people_and_limits_are_told(slurm: Slurm, people: list[str]) -> None:
+    found = run(slurm.budgets())
+    assert found.of(people[0]) == {"playground"}
+    assert found.defaults[people[0]] == "playground"
+    assert {"playground", "fast-lane", "large-scale"} <= set(found.accounts)
+    assert found.gpu_hours(people[0], "playground").limit == 1000.0
 
 
 def test_the_address_of_a_node_is_slurms_own(slurm: Slurm) -> None:

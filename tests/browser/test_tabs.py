@@ -64,5 +64,5 @@ def test_a_session_whose_job_ends_while_its_page_is_opened_says_so_by_itself(
     hub.slurm("scancel", str(hub.job(name)))
     until("the end of the session's processes", lambda: hub.processes(name) == [])
     page.goto(f"{access['url']}user/{name}/lab")
-    expect(page.get_by_role("alert").first).to_contain_text("The job was cancelled.")
+    expect(page.get_by_role("alert").first).to_contain_text("The job was cancelled")
     expect(page.get_by_role("button", name="Start")).to_be_visible()

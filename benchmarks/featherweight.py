@@ -17,6 +17,10 @@ import socket
 import sys
 from base64 import b64decode, encodebytes
 from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 KEY = """@KEY@"""
 REQUEST = """@REQUEST@"""
@@ -68,7 +72,7 @@ def in_memory(text: str) -> str:
     return f"/proc/self/fd/{number}"
 
 
-def context(files: Files, *, server: bool) -> object:
+def context(files: Files, *, server: bool) -> SSLContext:
     """Prove this session, and take those of the platform alone."""
     import ssl
 
@@ -80,9 +84,9 @@ def context(files: Files, *, server: bool) -> object:
     return made
 
 
-def post(url: str, body: dict, token: str = "", files: Files | None = None) -> dict:
+def post(url: str, body: dict[str, object], token: str = "", files: Files | None = None) -> dict[str, Any]:
     """Send JSON to the hub and return its answer."""
-    scheme, host, port, path = parts(url)
+    _, host, port, path = parts(url)
     content = json.dumps(body)
     head = (
         f"POST {path} HTTP/1.0\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(content)}\r\n"
@@ -90,7 +94,7 @@ def post(url: str, body: dict, token: str = "", files: Files | None = None) -> d
     if token:
         head += f"Authorization: token {token}\r\n"
     connection = socket.create_connection((host, port), timeout=60)
-    if scheme == "https":
+    if files is not None:
         connection = context(files, server=False).wrap_socket(connection, server_hostname=host)
     with connection:
         connection.sendall(f"{head}\r\n{content}".encode())

@@ -16,6 +16,7 @@ import os
 import socket
 import sys
 from base64 import b64decode, encodebytes
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +85,7 @@ def context(files: Files, *, server: bool) -> SSLContext:
     return made
 
 
-def post(url: str, body: dict[str, object], token: str = "", files: Files | None = None) -> dict[str, Any]:
+def post(url: str, body: Mapping[str, str | int], token: str = "", files: Files | None = None) -> dict[str, Any]:
     """Send JSON to the hub and return its answer."""
     _, host, port, path = parts(url)
     content = json.dumps(body)

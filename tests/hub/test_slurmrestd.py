@@ -116,3 +116,24 @@ def test_a_running_session_outlives_slurmrestd(hub: Hub, box: Any, ada: str) -> 
     hub.stop(ada)
     # slurmrestd may not listen yet: then the hub lets the server go, and cancels its job as soon as it can.
     until("the end of the job", lambda: hub.jobs(ada) == [])
+
+
+def test_what_starts_now_is_told_and_what_nobody_says_is_not(hub: Hub, ada: str) -> None:
+    asked = {"note": "test", "expires_in": 600}
+    token = hub.call("POST", f"users/{ada}/tokens", json=asked).json()["token"]
+
+    def look() -> dict[str, Any]:
+        return dict(hub.call("GET", "studiolo/offers", token=token).json())
+
+    found = until("an idle cluster", lambda: (o := look())["profiles"]["one-gpu"]["starts"] == "now" and o)
+    account = found["accounts"]["playground"]
+    assert (account["default"], account["gpu_hours"]["limit"]) == (True, 1000.0)
+    # A new slurmrestd tells what has been used, an old one does not: then nothing is said to be left, or used up.
+    assert (account["gpu_hours"]["used"] is None) == (account["gpu_hours"]["left"] is None)
+    hub.slurm("scontrol", "update", "NodeName=gpu1,gpu2", "State=DRAIN", "Reason=test")
+    try:
+        full = until("no room", lambda: (o := look())["profiles"]["one-gpu"]["room"] == 0 and o)
+        one = full["profiles"]["one-gpu"]
+        assert (one["starts"], one["expected"]) == ("later", None)
+    finally:
+        hub.slurm("scontrol", "update", "NodeName=gpu1,gpu2", "State=RESUME")

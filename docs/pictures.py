@@ -83,6 +83,19 @@ def notebook(page: Page, access: Mapping[str, Any], hub: Hub, number: int) -> It
         stop(hub, name)
 
 
+def show(page: Page, picture: Picture) -> None:
+    """Bring the window into the picture's shape, high enough for the whole page: what sticks to its end is there too."""
+    size = NARROW if picture.narrow else SIZE
+    page.set_viewport_size(size)  # type: ignore[arg-type]
+    page.emulate_media(color_scheme=picture.scheme)  # type: ignore[arg-type]
+    page.evaluate("() => { document.activeElement?.blur(); return document.fonts.ready.then(() => true); }")
+    if picture.scene == "running":  # a session tells what it uses every now and then
+        expect(page.get_by_text("no figure", exact=True)).to_have_count(0)
+    if picture.scene != "notebook":
+        height = page.evaluate("() => document.documentElement.scrollHeight")
+        page.set_viewport_size({"width": size["width"], "height": max(size["height"], height)})
+
+
 def take(browser: Browser, access: Mapping[str, Any], hub: Hub, group: list[Picture]) -> None:
     """Come to a scene once and take all its pictures in one language."""
     first = group[0]
@@ -100,16 +113,9 @@ def take(browser: Browser, access: Mapping[str, Any], hub: Hub, group: list[Pict
         )
         with come:
             for picture in group:
-                page.set_viewport_size(NARROW if picture.narrow else SIZE)  # type: ignore[arg-type]
-                page.emulate_media(color_scheme=picture.scheme)  # type: ignore[arg-type]
-                page.evaluate("() => { document.activeElement?.blur(); return document.fonts.ready.then(() => true); }")
+                show(page, picture)
                 page.evaluate(NEUTRAL, [name, str(hub.state)])
-                page.screenshot(
-                    path=str(IMAGES / picture.name),
-                    full_page=first.scene != "notebook",
-                    animations="disabled",
-                    caret="hide",
-                )
+                page.screenshot(path=str(IMAGES / picture.name), animations="disabled", caret="hide")
                 print(f"docs/images/{picture.name}")
     finally:
         context.close()

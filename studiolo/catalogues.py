@@ -17,7 +17,7 @@ from typing import Any
 
 from studiolo.language import LANGUAGES
 
-__all__ = ["ROOT", "catalogue_file", "faults", "main", "texts", "updated"]
+__all__ = ["ROOT", "catalogue_file", "faults", "main", "read", "texts", "updated"]
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("studiolo", "spawners", "hub_config")

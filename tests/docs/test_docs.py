@@ -59,6 +59,13 @@ def test_links_and_pictures_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), target
 
 
+def test_pages_show_every_picture_of_the_product_and_no_other() -> None:
+    # docs/pictures.py takes them, and imports a browser: here it is enough to know what is there.
+    taken = {path.name for path in (CHECKOUT / "docs/images").glob("*.png")}
+    told = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert set(re.findall(r"images/([\w-]+\.png)", told)) == taken
+
+
 def test_every_command_of_the_makefile_is_explained() -> None:
     makefile = (CHECKOUT / "Makefile").read_text(encoding="utf-8")
     page = (CHECKOUT / "docs/reference/commands.md").read_text(encoding="utf-8")

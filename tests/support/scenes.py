@@ -32,10 +32,15 @@ def wrong_password(page: Page, access: Mapping[str, Any]) -> None:
 
 
 def start_page(page: Page, access: Mapping[str, Any], name: str) -> None:
-    """The start page, all knobs open."""
+    """The start page, with the scheduler's word on each card."""
     page.goto(f"{access['url']}hub/spawn/{name}")
+    expect(page.locator(".studiolo-card .studiolo-starts").first).not_to_be_empty()
+
+
+def knobs(page: Page, access: Mapping[str, Any], name: str) -> None:
+    """The start page, all knobs open."""
+    start_page(page, access, name)
     more = page.locator(".studiolo-more")
-    expect(more).to_be_visible()
     if more.get_attribute("open") is None:
         more.locator("summary").first.click()
 
@@ -49,7 +54,7 @@ def home(page: Page, access: Mapping[str, Any], name: str) -> None:
 
 def refused(page: Page, access: Mapping[str, Any], name: str) -> None:
     """A request that can not be granted."""
-    start_page(page, access, name)
+    knobs(page, access, name)
     page.locator("#studiolo-cpus").fill("999")
     submit(page)
     expect(page.get_by_role("alert").first).to_be_visible()
@@ -84,7 +89,7 @@ def waiting(page: Page, access: Mapping[str, Any], hub: Hub, name: str) -> Itera
     hub.slurm("scontrol", "update", "PartitionName=cpu", "State=DOWN")
     try:
         page.goto(f"{access['url']}hub/spawn/{name}")
-        page.locator("input[name=profile][value=learn]").check()
+        page.locator("input[type=radio][value=learn]").check()
         submit(page)
         page.wait_for_url("**/spawn-pending/**")
         expect(page.get_by_text("PartitionDown").first).to_be_visible()
@@ -97,8 +102,8 @@ def waiting(page: Page, access: Mapping[str, Any], hub: Hub, name: str) -> Itera
 @contextmanager
 def failed(page: Page, access: Mapping[str, Any], hub: Hub, name: str) -> Iterator[None]:
     """A start that fails: its folder is not there."""
-    start_page(page, access, name)
-    page.locator("input[name=profile][value=learn]").check()
+    knobs(page, access, name)
+    page.locator("input[type=radio][value=learn]").check()
     page.locator("#studiolo-workdir").fill(NO_FOLDER)
     submit(page)
     expect(page.locator(".studiolo-log")).to_contain_text(NO_FOLDER)
@@ -128,7 +133,14 @@ def stop(hub: Hub, name: str) -> None:
 
 
 Scene = Callable[[Page, Mapping[str, Any], str], None]
-CALM: dict[str, Scene] = {"start": start_page, "home": home, "refused": refused, "tokens": tokens, "404": no_page}
+CALM: dict[str, Scene] = {
+    "start": start_page,
+    "knobs": knobs,
+    "home": home,
+    "refused": refused,
+    "tokens": tokens,
+    "404": no_page,
+}
 LIVELY: dict[str, Any] = {"waiting": waiting, "failed": failed, "running": running}
 
 

@@ -201,9 +201,16 @@ class Chaos:
             self.hub.slurm("scontrol", "update", f"PartitionName={partition.name}", "State=UP")
         for node, state in self.nodes().items():
             if state.startswith(("down", "drain")):
-                self.hub.slurm("scontrol", "update", f"NodeName={node}", "State=RESUME")
+                self._resume(node)
         self.await_slurm()
         self.await_hub()
+
+    def _resume(self, node: str) -> None:
+        """Take a node back into service; one that has come back by itself meanwhile is none to take."""
+        environment = {"SLURM_CONF": str(self.hub.slurm_conf), "PATH": "/usr/bin:/bin"}
+        argv = ["scontrol", "update", f"NodeName={node}", "State=RESUME"]
+        done = subprocess.run(argv, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0 or "Invalid node state" in done.stderr, done.stderr
 
     def forget(self) -> None:
         """End every session and job that a failed test has left, and revoke their tokens."""

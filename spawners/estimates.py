@@ -115,8 +115,11 @@ class Estimates:
         while self._asked and self._asked[0][0] <= now - MINUTE:
             self._asked.popleft()
         own = sum(1 for _when, name in self._asked if name == whose)
-        most = self.pace.per_person if whose else self.pace.shared
-        return len(self._asked) < self.pace.per_minute and own < most
+        if not whose:
+            return len(self._asked) < self.pace.per_minute and own < self.pace.shared
+        # However many try things out, the profiles' share is left to those who look.
+        personal = sum(1 for _when, name in self._asked if name)
+        return own < self.pace.per_person and personal < self.pace.per_minute - self.pace.shared
 
     async def _ask(self, directives: Directives, person: str) -> None:
         try:

@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 
 from jupyterhub.utils import AnyTimeoutError, url_escape_path, url_path_join
 
-from spawners.failure import Asked, Cause, Failure, SessionFailed, cancelled_by, ended_cause, tell
+from spawners.failure import Asked, Cause, Failure, RequestRefused, SessionFailed, cancelled_by, ended_cause, tell
 from studiolo.errors import SlurmError
 from studiolo.slurm.states import JobState
 
@@ -72,6 +72,8 @@ class WhoCancelled:
 async def explain(spawner: StudioloSpawner, error: BaseException | None) -> Explanation | None:
     """Why the last start failed with ``error``, or, without one, what ended the last session that was not stopped through
     the hub; ``None`` where nothing did."""
+    if isinstance(error, RequestRefused):
+        return None  # the page shows its list of faults
     cause, lines, cluster = _known(spawner, error)
     if cause is None and error is None:
         return None
@@ -159,10 +161,10 @@ def _version(distribution: str) -> str:
 
 
 _SECRET = re.compile(
-    r"(?i)((?:token|secret|passw(?:or)?d|passphrase|authorization|cookie|api[_-]?key|credential)[\w-]*[\"']?\s*[=:\s]\s*[\"']?"
+    r"(?i)((?:token|secret|passw(?:or)?d|passphrase|authorization|cookie|api[_-]?key|credential)[\w-]{0,40}[\"']?\s*[=:\s]\s*[\"']?"
     r"(?:bearer\s+|token\s+|basic\s+)?)[^\s\"'&;,]+"
 )
-_LONG_SECRET = re.compile(r"\b(?=\w*\d)(?=\w*[A-Za-z])\w{32,}\b|\beyJ[\w-]+\.[\w-]+\.[\w-]+")
+_LONG_SECRET = re.compile(r"\b(?=\w*\d)(?=\w*[A-Za-z])\w{32,}\b|\beyJ[\w-]{1,2000}\.[\w-]{1,2000}\.[\w-]{1,2000}")
 
 
 def without_secrets(text: str) -> str:

@@ -71,7 +71,9 @@ def options(data: Mapping[str, Sequence[str]]) -> dict[str, object]:
             continue
         filled = [value for value in values if value]
         if filled:
-            read[key] = filled if key == "features" else filled[0]
+            # A link holds several in one, with commas.
+            names = [name.strip() for value in filled for name in value.split(",") if name.strip()]
+            read[key] = names if key == "features" else filled[0]
     return read
 
 

@@ -39,6 +39,7 @@ KEEPALIVE_SECONDS = 15.0
 # Whoever has logged out, or may no more, is not told for ever: a page asks again by itself.
 STREAM_SECONDS = 900.0
 STREAMS_PER_PERSON = 20
+PATIENCE_SECONDS = 30.0
 
 
 class _Handler(APIHandler):  # type: ignore[misc]  # JupyterHub has no types
@@ -61,7 +62,9 @@ class _Handler(APIHandler):  # type: ignore[misc]  # JupyterHub has no types
 
     def told(self) -> dict[str, Any]:
         """The offers to the caller, as they are now."""
-        return offers(self.choosing, self.person(), time.time(), may_ask=self.may_ask())
+        may_ask = self.may_ask()
+        # A token that may do nothing, a stranger's server's say, is told nothing of its owner's projects.
+        return offers(self.choosing, self.person() if may_ask else "", time.time(), may_ask=may_ask)
 
     def answer(self, content: object) -> None:
         """Finish with JSON that no cache keeps."""
@@ -106,7 +109,7 @@ class OffersEventsHandler(_Handler):
         self.streams[person] += 1
         try:
             await self._tell()
-        except StreamClosedError:
+        except (StreamClosedError, asyncio.TimeoutError):
             self.log.debug("%s looks no longer", person)
         finally:
             self.streams[person] -= 1
@@ -132,7 +135,7 @@ class OffersEventsHandler(_Handler):
 
     async def _send(self, text: str) -> None:
         self.write(text)
-        await self.flush()
+        await asyncio.wait_for(self.flush(), PATIENCE_SECONDS)  # whoever does not read is not waited for
 
 
 class EstimateHandler(_Handler):

@@ -7,6 +7,7 @@ site still allows it is asked anew each time that it is shown or used, and what 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -90,7 +91,9 @@ class Presets:
         """In place of the old file or not at all, whenever the hub or its disk ends."""
         self.folder.mkdir(mode=0o700, exist_ok=True)
         new = self.folder / f".{secrets.token_hex(8)}.new"
-        content = json.dumps({"person": self.person, "presets": presets}, indent=1).encode()
+        content = json.dumps({"person": self.person, "presets": presets}).encode()
+        if len(content) > MAX_FILE:  # could be written, and never read again
+            raise OSError(errno.EFBIG, os.strerror(errno.EFBIG))
         try:
             with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(content)

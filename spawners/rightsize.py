@@ -74,6 +74,9 @@ class LookBack:
         except SlurmError as error:
             log.warning("%s (of %d session(s) that ended)", error, len(jobs))
             return {}
+        except Exception:  # one odd answer must not end this for all others
+            log.exception("what sessions used was not understood")
+            return {}
 
 
 def asked_of(request: Request) -> dict[str, int]:

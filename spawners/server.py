@@ -279,6 +279,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
 
     async def _take_up(self, request: Request, cut_off: CutOff) -> int:
         """Go on with a start of an earlier hub process: with its job, or, where none came of it, with a new one."""
+        self.engine.door.leave(self._ticket)  # it may wait in the queue for hours, and a new submission enters again
         self.load_state(dict(cut_off.state))
         self._expect()
         job = self.job or await self._search()

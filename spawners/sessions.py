@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from jupyterhub.apihandlers import APIHandler
 from jupyterhub.user import User
@@ -48,6 +49,8 @@ HOUR = 3600
 LOOK_SECONDS = 2.0  # between two looks at what the hub knows, for a page that is open
 SILENCE_SECONDS = 15.0  # proxies cut what says nothing for a minute
 STREAM_SECONDS = 1800  # then the page connects anew, and shows again who it is
+STREAMS_PER_PERSON = 20
+PATIENCE_SECONDS = 30.0  # for a page that does not read what it is sent
 LAST_SECONDS = 7 * 24 * HOUR
 _SAFE = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
@@ -260,6 +263,7 @@ class SessionsHandler(APIHandler):  # type: ignore[misc]  # JupyterHub has no ty
 class SessionEvents(SessionsHandler):
     """The same, sent again whenever something changes, as server-sent events."""
 
+    streams: ClassVar[Counter[str]] = Counter()
     _closed = False
 
     def get_content_type(self) -> str:
@@ -272,7 +276,18 @@ class SessionEvents(SessionsHandler):
         super().on_connection_close()
 
     async def get(self) -> None:
-        """Send until the page is gone, and half an hour at most."""
+        """Send until the page is gone, and half an hour at most; 429 for too many pages at once."""
+        self.look()  # whoever may not is told so with a status, and not amid a stream
+        person = str(self.current_user.name)
+        if self.streams[person] >= STREAMS_PER_PERSON:
+            raise web.HTTPError(429, f"{STREAMS_PER_PERSON} pages of yours are looking already")
+        self.streams[person] += 1
+        try:
+            await self._tell()
+        finally:
+            self.streams[person] -= 1
+
+    async def _tell(self) -> None:
         self.set_header("Cache-Control", "no-store")
         self.set_header("X-Accel-Buffering", "no")
         loop = asyncio.get_running_loop()
@@ -291,7 +306,7 @@ class SessionEvents(SessionsHandler):
                 spoken = loop.time()
                 try:
                     self.write(line)
-                    await self.flush()
-                except StreamClosedError:
+                    await asyncio.wait_for(self.flush(), PATIENCE_SECONDS)
+                except (StreamClosedError, asyncio.TimeoutError):
                     return
             await asyncio.sleep(LOOK_SECONDS)

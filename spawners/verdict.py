@@ -295,7 +295,7 @@ def _not_theirs(request: Request, site: Site, who: Payer, place: PartitionView |
         return None
     where = _partition_title(request, site)
     return Obstacle(
-        "not-yours", _("%(partition)s is not open to the project %(account)s.", partition=where, account=title)
+        "not-yours", _("Not open to the project %(account)s: %(partition)s.", partition=where, account=title)
     )
 
 
@@ -323,7 +323,7 @@ def _closed(request: Request, site: Site, place: PartitionView | None) -> Obstac
     if place is not None and place.live.is_up:
         return None
     where = _partition_title(request, site)
-    told = _("%(partition)s is closed at the moment: nothing starts there until it is opened again.", partition=where)
+    told = _("Closed at the moment: %(partition)s. Nothing starts there until it is opened again.", partition=where)
     return Obstacle("closed", told)
 
 
@@ -331,7 +331,7 @@ def _too_big(request: Request, site: Site, place: PartitionView) -> Obstacle | N
     most = place.live.max_minutes
     where = _partition_title(request, site)
     if most is not None and request.minutes > most:
-        told = _("%(partition)s has no sessions as long as this. Ask for less time.", partition=where)
+        told = _("Sessions as long as this are not possible on: %(partition)s. Ask for less time.", partition=where)
         return Obstacle("too-big", told)
     if not place.fits(wanted(request, site), request.features):
         told = _("No computer of %(partition)s can hold this, even an empty one. Ask for less.", partition=where)

@@ -70,11 +70,13 @@ const refresh = async () => {
 
 let refreshing = Promise.resolve();
 let before = null;
+let pause = 2_000; // ms before the next try, while the hub is away
 const follow = () => {
   const address = new URL(home().dataset.events, window.location);
   address.searchParams.set("_xsrf", home().dataset.xsrf);
   const events = new EventSource(address);
   events.onmessage = ({ data }) => {
+    pause = 2_000;
     const told = JSON.parse(data);
     offset = told.now - Date.now() / 1000;
     const shape = JSON.stringify({ ...told, now: 0, sessions: told.sessions.map((session) => ({ ...session, cost: null })) });
@@ -83,6 +85,11 @@ const follow = () => {
       if (before !== null) refreshing = refreshing.then(refresh).catch(() => {});
       before = shape;
     }
+  };
+  events.onerror = () => {
+    if (events.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
+    setTimeout(follow, pause); // refused, or the hub is being restarted: a browser would never ask again
+    pause = Math.min(60_000, pause * 2);
   };
 };
 

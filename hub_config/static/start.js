@@ -10,6 +10,7 @@ const ESTIMATE_KEPT = 30_000; // ms that an answer about the knobs is good for
 const FIELDS = ["minutes", "cpus", "memory", "gpus", "shards", "partition", "account", "qos", "environment", "reservation", "workdir"];
 
 let offers = JSON.parse(document.getElementById("studiolo-offers").textContent);
+let offset = offers ? offers.now - Date.now() / 1000 : 0; // of the hub's clock against this computer's, in seconds
 const estimates = new Map(); // keyOf(options) -> { answer, at }
 
 const element = (id) => document.getElementById(id);
@@ -34,7 +35,7 @@ function memoryWords(megabytes) {
 
 /** How long until then: a length where it is soon, else the hour of the day. */
 function wait(expected) {
-  const seconds = expected - (offers?.now ?? Date.now() / 1000);
+  const seconds = expected - (Date.now() / 1000 + offset);
   if (seconds < 12 * 3600) {
     const minutes = Math.max(1, Math.ceil(seconds / 60));
     return { key: "in", text: minutesWords(minutes < 60 ? minutes : Math.ceil(minutes / 15) * 15) };
@@ -361,11 +362,20 @@ function showOffers() {
   showChoice();
 }
 
+let pause = 2_000; // ms before the next try, while the hub is away
+
 function listen() {
   const events = new EventSource(`${page.dataset.offers}?_xsrf=${encodeURIComponent(page.dataset.xsrf)}`);
   events.onmessage = ({ data }) => {
+    pause = 2_000;
     offers = JSON.parse(data);
+    offset = offers.now - Date.now() / 1000;
     showOffers();
+  };
+  events.onerror = () => {
+    if (events.readyState !== EventSource.CLOSED) return; // the browser tries again by itself
+    setTimeout(listen, pause); // refused, or the hub is being restarted: a browser would never ask again
+    pause = Math.min(60_000, pause * 2);
   };
   window.addEventListener("pagehide", () => events.close(), { once: true });
 }
@@ -473,3 +483,4 @@ element("studiolo-keep").hidden = false;
 if (offers) showOffers();
 else changed();
 listen();
+setInterval(() => offers && showOffers(), 30_000); // "in 12 min" gets shorter though nobody tells

@@ -240,7 +240,8 @@ class CommandSlurm:
             raise SlurmUnavailable(action, f"no answer within {self.timeout:g} s") from None
         finally:
             if process.returncode is None:
-                process.kill()
+                with suppress(PermissionError, ProcessLookupError):  # sudo itself, before it is the person: root's
+                    process.kill()
                 # Python waits for the pipes to close as well, and what sudo has started may live on and hold them open.
                 with suppress(asyncio.TimeoutError):
                     await asyncio.wait_for(process.wait(), REAP_SECONDS)

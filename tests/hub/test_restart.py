@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import httpx
@@ -12,6 +12,7 @@ import pytest
 from hubclient import Hub, until
 
 from slurmbox import box as slurmbox
+from spawners.engine import SUBMISSIONS_AT_ONCE
 
 
 def restart(hub: Hub, box: Any) -> None:
@@ -59,6 +60,27 @@ def test_a_running_session_goes_on_and_can_be_stopped(hub: Hub, box: Any, ada: s
     hub.stop(ada)
     assert hub.jobs(ada) == []
     assert server_tokens(hub, ada) == []
+
+
+def test_however_many_wait_a_restarted_hub_takes_new_starts(
+    hub: Hub, box: Any, access: Mapping[str, Any], ada: str, closed: Callable[[], None]
+) -> None:
+    """Those that go on with their job do not stand at the door to the scheduler any more."""
+    learners = [user["name"] for user in access["users"] if user["role"] == "learner"]
+    waiting = learners[: SUBMISSIONS_AT_ONCE + 1]
+    try:
+        for name in waiting:
+            hub.start(name, {"profile": "learn"})
+        jobs = {name: hub.job(name) for name in waiting}
+        restart(hub, box)
+        until("all starts to go on", lambda: all(hub.server(name).get("pending") == "spawn" for name in waiting))
+        hub.start(ada, {"profile": "learn"})
+        hub.job(ada)
+        assert {name: hub.job(name) for name in waiting} == jobs
+        hub.progress(waiting[-1], "PartitionDown")
+    finally:
+        for name in [*waiting, ada]:
+            hub.stop(name)
 
 
 def test_a_waiting_session_keeps_its_job_and_becomes_ready_by_itself(

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spawners.explain import WhoCancelled, explain, without_secrets
-from spawners.failure import SessionFailed, ended, not_submitted, silent
-from studiolo.errors import SlurmRefused, SlurmUnavailable
+from spawners.failure import RequestRefused, SessionFailed, ended, not_submitted, silent
+from studiolo.errors import Fault, RequestError, SlurmRefused, SlurmUnavailable
 from studiolo.site import Site
 from studiolo.slurm.states import JobState
 
@@ -167,6 +167,16 @@ def test_what_jupyterhub_itself_gave_up_is_told_too(site: Site, error: Exception
 def test_a_refusal_without_a_cause_keeps_its_words(site: Site) -> None:
     told = run(explain(spawner(site), SessionFailed("No room.", "Wait.", reason="room")))
     assert (told.failure.what, told.failure.advice) == ("No room.", "Wait.")
+
+
+def test_a_request_that_the_site_no_longer_allows_shows_its_own_list_of_faults(site: Site) -> None:
+    refused = RequestRefused(RequestError([Fault("partition", "gone", "one of: cpu")]))
+    assert run(explain(spawner(site), refused)) is None
+
+
+def test_the_longest_line_is_looked_through_at_once(site: Site) -> None:
+    line = "token" * 100_000
+    assert without_secrets(line)
 
 
 def test_the_report_names_what_the_support_asks_for_first(site: Site) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spawners.presets import MOST, Presets, PresetsUnreadable, faults_of, kept, name_refusal, told
+from spawners.presets import MAX_FILE, MOST, Presets, PresetsUnreadable, faults_of, kept, name_refusal, told
 from studiolo.site import Site
 
 
@@ -67,6 +67,13 @@ def test_a_file_that_can_not_be_read_is_no_empty_one_and_is_not_written_over(ada
         with pytest.raises(PresetsUnreadable):
             act()
     assert ada.file.read_bytes() == content
+
+
+def test_what_could_not_be_read_again_is_not_written(ada: Presets) -> None:
+    ada.save("mine", {"profile": "one"})
+    with pytest.raises(OSError, match="too large"):
+        ada.save("endless", {"workdir": "x" * MAX_FILE})
+    assert list(ada.all()) == ["mine"]
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(ada: Presets, monkeypatch: pytest.MonkeyPatch) -> None:

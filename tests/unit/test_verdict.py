@@ -137,7 +137,7 @@ def test_a_closed_partition_is_said_before_the_click(site: Site, state: str) -> 
     found = verdict(site, cluster(node("gpu1", FULL), state=state), ONE, told=Foretold(int(NOW)))
     assert (found.starts, kind(found)) == ("never", "closed")
     assert found.obstacle
-    assert "GPU nodes is closed" in found.obstacle.text
+    assert "Closed at the moment: GPU nodes." in found.obstacle.text
 
 
 def test_what_no_node_could_ever_hold_is_too_big(site: Site) -> None:

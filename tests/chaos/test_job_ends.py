@@ -44,7 +44,7 @@ class End:
 
 
 ENDS = {
-    "cancelled by an operator": End("CANCELLED", ("cancelled by an operator or by the system", "Ask the support why")),
+    "cancelled by an operator": End("CANCELLED", ("The job was cancelled", "start again")),
     "node died": End(
         "NODE_FAIL", ("The node that it ran on failed", "Slurm will choose another node"), {"profile": "quarter-gpu"}
     ),
@@ -181,7 +181,7 @@ def test_its_owner_reads_what_happened_and_what_to_do(
             text = read(browser, f"user/{session.user}/lab")
             return text if all(words in text for words in session.end.words) else ""
 
-        # Accounting, which alone knows whose doing a cancellation was, may lag behind.
+        # Accounting, which alone knows whose doing a cancellation was (not where it was root's), may lag behind.
         text = until(f"the words {session.end.words}", told)
     assert "Your notebook is not running" in text
     assert str(session.job) in text

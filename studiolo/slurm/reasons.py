@@ -1,6 +1,6 @@
 """Why a job waits: Slurm's own words, each with a sentence that says what is meant and whose move it is.
 
-The words are those of Slurm 22.05 to 25.11 (``src/common/job_state_reason.c``, before that ``slurm_protocol_defs.c``).
+The words are those of Slurm 22.05 to 26.05 (``src/common/job_state_reason.c``, before that ``slurm_protocol_defs.c``).
 Most name a limit, and are built by a rule: whose limit (``Assoc`` a project's, ``QOS`` a service class's), of what (``GRES``,
 ``Cpu``, …) and how counted (used up, at once, by one person, by one job). Those are read by that rule, so that a word of a
 later Slurm that follows it has its sentence too.

@@ -12,6 +12,7 @@ import pytest
 from hubclient import Hub, until
 
 from slurmbox import box as boxes
+from slurmbox import ready
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -89,6 +90,12 @@ def test_a_waiting_session_can_be_stopped_without_a_trace(hub: Hub, ada: str) ->
         hub.slurm("scontrol", "update", "PartitionName=cpu", "State=UP")
 
 
+def begin(box: Any) -> None:
+    """Start slurmrestd, and wait until it listens."""
+    boxes.supervisor(box).start("slurmrestd")
+    until("slurmrestd", lambda: ready.slurmrestd(box) is None)
+
+
 def test_a_start_while_slurmrestd_is_down_fails_in_words(hub: Hub, box: Any, ada: str) -> None:
     boss = boxes.supervisor(box)
     boss.stop("slurmrestd")
@@ -96,7 +103,7 @@ def test_a_start_while_slurmrestd_is_down_fails_in_words(hub: Hub, box: Any, ada
         hub.start(ada, {"profile": "learn"})
         last = hub.events(ada)[-1]
     finally:
-        boss.start("slurmrestd")
+        begin(box)
     assert last["failed"]
     assert "slurmrestd" in last["message"] or "does not answer" in last["message"]
     assert hub.jobs(ada) == []
@@ -112,7 +119,7 @@ def test_a_running_session_outlives_slurmrestd(hub: Hub, box: Any, ada: str) -> 
         assert hub.server(ada)["ready"]
         assert hub.job(ada) == job
     finally:
-        boss.start("slurmrestd")
+        begin(box)
     hub.stop(ada)
     # slurmrestd may not listen yet: then the hub lets the server go, and cancels its job as soon as it can.
     until("the end of the job", lambda: hub.jobs(ada) == [])

@@ -66,6 +66,7 @@ def test_every_card_says_that_it_starts_now_what_is_free_and_what_it_costs(
     page: Page, access: Mapping[str, Any]
 ) -> None:
     log_in(page, access, PERSON)
+    page.goto(f"{access['url']}hub/spawn?profile=learn")  # whatever another test has chosen last
     expect(card(page, "learn")).to_contain_text("Starts now")
     expect(card(page, "learn")).to_contain_text(re.compile(r"CPUs: \d+ of \d+ free"))
     expect(card(page, "learn")).to_contain_text("Costs no GPU-hours")

@@ -14,9 +14,11 @@ from tornado import web
 if TYPE_CHECKING:
     from spawners.server import StudioloSpawner
 
-__all__ = ["JsonHandler", "calling_session"]
+__all__ = ["TAGLESS", "JsonHandler", "calling_session"]
 
 MAX_BODY = 4096
+# For JSON: what a page might put between its tags is safe there, whoever forgets to escape it.
+TAGLESS = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
 
 class JsonHandler(APIHandler):  # type: ignore[misc]  # JupyterHub has no types

@@ -18,6 +18,7 @@ from tornado import web
 from tornado.iostream import StreamClosedError
 
 from spawners.alternatives import words
+from spawners.callers import TAGLESS
 from spawners.choosing import Choosing, Proposal
 from spawners.engine import SITE_SETTING, engine_for
 from spawners.verdict import PartitionView, Verdict, View, cost
@@ -29,9 +30,6 @@ from studiolo.slurm.facts import ReservationFacts
 from studiolo.slurm.resources import Resources
 
 __all__ = ["EstimateHandler", "OffersEventsHandler", "OffersHandler", "estimate", "offers"]
-
-# What a page might put between its tags is safe there, whoever forgets to escape it.
-_TAGS = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
 MAX_BODY = 16384
 EVENT_SECONDS = 3.0
@@ -69,7 +67,7 @@ class _Handler(APIHandler):  # type: ignore[misc]  # JupyterHub has no types
     def answer(self, content: object) -> None:
         """Finish with JSON that no cache keeps."""
         self.set_header("Cache-Control", "no-store")
-        self.finish(json.dumps(content).translate(_TAGS))
+        self.finish(json.dumps(content).translate(TAGLESS))
 
 
 class OffersHandler(_Handler):
@@ -127,7 +125,7 @@ class OffersEventsHandler(_Handler):
                 now = event.pop("now")
                 if event != last:
                     last, said = event, clock()
-                    await self._send(f"data: {json.dumps({'now': now, **event}).translate(_TAGS)}\n\n")
+                    await self._send(f"data: {json.dumps({'now': now, **event}).translate(TAGLESS)}\n\n")
             if clock() - said >= KEEPALIVE_SECONDS:
                 said = clock()
                 await self._send(": nothing has changed\n\n")

@@ -20,6 +20,7 @@ from jupyterhub.utils import url_escape_path, url_path_join
 from tornado import web
 from tornado.iostream import StreamClosedError
 
+from spawners.callers import TAGLESS
 from spawners.engine import SITE_SETTING, engine_for
 from spawners.extend import room_for
 from spawners.rightsize import advice, smaller
@@ -52,7 +53,6 @@ STREAM_SECONDS = 1800  # then the page connects anew, and shows again who it is
 STREAMS_PER_PERSON = 20
 PATIENCE_SECONDS = 30.0  # for a page that does not read what it is sent
 LAST_SECONDS = 7 * 24 * HOUR
-_SAFE = str.maketrans({"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"})
 
 
 @dataclass(frozen=True)
@@ -257,7 +257,7 @@ class SessionsHandler(APIHandler):  # type: ignore[misc]  # JupyterHub has no ty
         """Answer with the overview."""
         told = self.look()
         self.set_header("Cache-Control", "no-store")
-        self.finish(json.dumps(told).translate(_SAFE))
+        self.finish(json.dumps(told).translate(TAGLESS))
 
 
 class SessionEvents(SessionsHandler):
@@ -295,7 +295,7 @@ class SessionEvents(SessionsHandler):
         told, spoken = "", 0.0
         while not self._closed and loop.time() < end:
             news = self.look()
-            text = json.dumps(news).translate(_SAFE)
+            text = json.dumps(news).translate(TAGLESS)
             core = json.dumps({**news, "now": 0, "sessions": [{**one, "cost": None} for one in news["sessions"]]})
             line = ""
             if core != told:

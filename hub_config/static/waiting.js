@@ -87,9 +87,8 @@ function listen() {
     if (leaving || over) return;
     if (event.ready) finish(true);
     else if (event.failed) {
-      // A hub that is being restarted calls every start cancelled, without a word of ours, and goes on with it.
       stream.close();
-      setTimeout(look, event.html_message ? 0 : LONGER_PAUSE);
+      look();
     } else show(event);
   };
   stream.onerror = () => {
@@ -100,13 +99,17 @@ function listen() {
   };
 }
 
-// The stream was refused: the hub is away, has just come back, or the start is over.
-async function look() {
+// The stream was refused, or called the start failed: the hub is away, is going or has just come back, or the start is
+// over. `told` is whether the last look found it over: a hub that is being stopped calls every start over, and goes on
+// with it after its restart, so that only a second look is believed.
+async function look(told = false) {
   if (over || leaving) return;
+  let overNow = false;
   try {
     const answer = await fetch(window.location.href, { redirect: "manual", cache: "no-store" });
     if (answer.type === "opaqueredirect") {
-      finish(true);
+      if (await streams()) listen();
+      else window.location.reload(); // to the log-in, or to the start page: wherever the hub sends people now
       return;
     }
     const text = answer.status < 500 || answer.headers.get("X-JupyterHub-Version") ? await answer.text() : "";
@@ -114,15 +117,24 @@ async function look() {
       listen();
       return;
     }
-    if (text && !text.includes('id="studiolo-goes-on"')) {
-      finish(false);
-      return;
-    }
+    overNow = text !== "" && !text.includes('id="studiolo-goes-on"');
   } catch (error) {
     if (!(error instanceof TypeError)) throw error; // fetch's word for a network that fails: the hub is away
   }
-  pause = Math.min(LONGEST_PAUSE, pause * 1.6);
-  setTimeout(look, pause);
+  if (overNow && told) {
+    finish(false);
+    return;
+  }
+  pause = overNow ? LONGER_PAUSE : Math.min(LONGEST_PAUSE, pause * 1.6);
+  setTimeout(() => look(overNow), pause);
+}
+
+// Whether the hub has news of this start for us: also that it is ready.
+async function streams() {
+  const asked = new AbortController();
+  const answer = await fetch(new URL(data.progress, window.location), { signal: asked.signal, cache: "no-store" });
+  asked.abort();
+  return answer.ok;
 }
 
 // --- Cancelling ------------------------------------------------------------------------------------------------------

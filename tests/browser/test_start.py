@@ -108,7 +108,7 @@ def test_a_start_of_another_site_is_refused(page: Page, access: Mapping[str, Any
 def test_a_long_queue_is_told_before_the_click(page: Page, access: Mapping[str, Any], hub: Hub) -> None:
     with long_queue(hub, access):
         log_in(page, access, OTHER)
-        page.wait_for_url("**/hub/spawn**")
+        page.goto(f"{access['url']}hub/spawn?profile=learn")  # whatever another test has chosen last
         expect(card(page, "one-gpu").locator('[data-live="starts"]')).to_have_attribute("data-kind", "later")
         expect(card(page, "one-gpu")).to_contain_text(re.compile(r"Starts (in about|about)"))
         expect(card(page, "learn")).to_contain_text("Starts now")

@@ -1,8 +1,9 @@
 """More time for a running session, where the site offers it: how much there may be, and ``POST /hub/api/studiolo/extend``.
 
 Slurm lets only its operators raise a job's time limit, and checks nothing of what it would check of a submission. So all
-is checked here: that the job is this very session's by Slurm's word, the partition's limits in the site file, and the
-reservations that lie ahead on the node.
+is checked here: that the job is this very session's by Slurm's word and still what was asked for (its owner may move a
+waiting one to another partition, say), the partition's limits in the site file, and the reservations that lie ahead on
+the node.
 """
 
 from __future__ import annotations
@@ -19,17 +20,18 @@ from jupyterhub.user import User
 from tornado import web
 
 from spawners.callers import JsonHandler
-from studiolo.errors import LauncherFailed, SlurmRefused, SlurmUnavailable
+from studiolo.errors import Fault, LauncherFailed, SlurmRefused, SlurmUnavailable, shown
 from studiolo.language import _
+from studiolo.request import Request
 from studiolo.site import Partition
 from studiolo.slurm.facts import ReservationFacts
-from studiolo.slurm.states import JobState
+from studiolo.slurm.states import JobState, Owned
 from studiolo.units import minutes_words
 
 if TYPE_CHECKING:
     from spawners.server import StudioloSpawner
 
-__all__ = ["ExtendHandler", "ExtensionRefused", "Room", "extend", "own_session", "room_for"]
+__all__ = ["ExtendHandler", "ExtensionRefused", "Room", "changed", "extend", "own_session", "room_for"]
 
 MINUTE = 60
 PAUSE_SECONDS = 5.0  # between two requests for one session: each costs Slurm three questions
@@ -75,6 +77,25 @@ def room_for(
     return Room(max(0, (last - state.end) // MINUTE), until)
 
 
+def changed(request: Request, owned: Owned) -> tuple[Fault, ...]:
+    """In what a job differs now from what was ``request``-ed: each is a way to be given here what Slurm itself would refuse.
+
+    An account and a QoS that were left to Slurm are its choice. Their names know no case, those of the others do.
+    """
+    asked = {
+        "partition": (owned.partition, request.partition),
+        "reservation": (owned.reservation, request.reservation or ""),
+        "account": (owned.account.casefold(), (request.account or owned.account).casefold()),
+        "qos": (owned.qos.casefold(), (request.qos or owned.qos).casefold()),
+        "nodes": (str(owned.nodes), "1"),
+    }
+    return tuple(
+        Fault(field, shown(now), _("started with %(value)s", value=shown(then)) if then else _("started with none"))
+        for field, (now, then) in asked.items()
+        if now != then
+    )
+
+
 def own_session(user: Any, name: object) -> StudioloSpawner:
     """The running session ``name`` of ``user``. Raises :class:`ExtensionRefused` where there is none."""
     spawners = getattr(user, "spawners", {})
@@ -97,7 +118,7 @@ async def extend(spawner: StudioloSpawner, minutes: object) -> int:
         raise ExtensionRefused(429, _("One moment: this session has just been asked to be extended."))
     spawner.extend_from = now + PAUSE_SECONDS
     try:
-        return await _extend(spawner, job, minutes, partition, request.reservation)
+        return await _extend(spawner, job, minutes, partition, request)
     except SlurmUnavailable as error:
         spawner.log.warning("%s: %s", spawner._log_name, error)
         raise ExtensionRefused(503, _silent()) from error
@@ -108,7 +129,7 @@ async def extend(spawner: StudioloSpawner, minutes: object) -> int:
         ) from error
 
 
-async def _extend(spawner: StudioloSpawner, job: int, minutes: int, partition: Partition, own: str | None) -> int:
+async def _extend(spawner: StudioloSpawner, job: int, minutes: int, partition: Partition, request: Request) -> int:
     engine, cluster = spawner.engine, spawner.cluster
     slurm = engine.slurm[cluster]
     reading = await engine.facts[cluster].get()
@@ -117,8 +138,11 @@ async def _extend(spawner: StudioloSpawner, job: int, minutes: int, partition: P
     owner = await slurm.owner(job)
     if owner is None or (owner.kind, owner.person, owner.name) != ("session", spawner.user.name, spawner.session_id):
         raise ExtensionRefused(409, _("Slurm does not know this session's job as yours."))
+    if faults := changed(request, owner):
+        spawner.log.warning("%s: job %d is not what was asked for any more: %s", spawner._log_name, job, faults)
+        raise ExtensionRefused(409, not_as_started(faults))
     state = (await slurm.queue([job])).get(job)
-    room = room_for(partition, state, reading.facts.reservations, own)
+    room = room_for(partition, state, reading.facts.reservations, request.reservation)
     if state is None or state.start is None or state.end is None or minutes > room.minutes:
         raise ExtensionRefused(409, refusal(room))
     total = math.ceil((state.end - state.start) / MINUTE) + minutes
@@ -130,10 +154,22 @@ async def _extend(spawner: StudioloSpawner, job: int, minutes: int, partition: P
     return state.start + total * MINUTE
 
 
+def not_as_started(faults: Iterable[Fault]) -> str:
+    """Why a session gets no more time whose job somebody has changed."""
+    listed = "; ".join(map(str, faults))
+    return _(
+        "This session's job was changed in Slurm after it was asked for here (%(changes)s). It goes on as it is, but can not be"
+        " extended: start a new session, or ask the support.",
+        changes=listed,
+    )
+
+
 def refusal(room: Room) -> str:
     """Why a session can not be extended by as much as was asked for."""
     if room.until is not None:
-        when = datetime.fromtimestamp(room.until).astimezone().strftime("%Y-%m-%d %H:%M")
+        # By the hub's own clock, whose zone its reader need not share.
+        at = datetime.fromtimestamp(room.until).astimezone()
+        when = f"{at:%Y-%m-%d %H:%M} (UTC{at.isoformat()[-6:]})"
         if not room.minutes:
             return _("This session can not be extended: its node is reserved for others from %(when)s on.", when=when)
         return _(

@@ -24,9 +24,11 @@ from studiolo.slurm.parse import (
     PENDING_FORMAT,
     QUEUE_FORMAT,
     SILENT,
+    owned_format,
     parse_accounting,
     parse_job_id,
     parse_node_addresses,
+    parse_owned,
     parse_pending,
     parse_queue,
     parse_tagged,
@@ -34,7 +36,7 @@ from studiolo.slurm.parse import (
 )
 from studiolo.slurm.people import PERSON
 from studiolo.slurm.scontrol import parse_nodes, parse_partitions, parse_reservations
-from studiolo.slurm.states import JobState, Tagged
+from studiolo.slurm.states import JobState, Owned, Tagged
 from studiolo.slurm.usage import USAGE_FORMAT, JobUsage, parse_usage
 
 _Value = TypeVar("_Value")
@@ -133,15 +135,16 @@ class CommandSlurm:
         answer = await self._ask(["squeue", "--noheader", f"--format={tagged_format(nonce)}"])
         return self._parsed(lambda out: parse_tagged(out, nonce, self.mark), answer, "list jobs")
 
-    async def owner(self, job: int) -> Tagged | None:
-        """Whose job this is and what it is for, by Slurm's word; ``None`` where it is over or none of this hub's."""
+    async def owner(self, job: int) -> Owned | None:
+        """Whose job this is, what it is for and under which terms, by Slurm's word; ``None`` where it is over or none of
+        this hub's."""
         nonce = secrets.token_hex(16)
-        argv = ["squeue", "--noheader", f"--jobs={int(job)}", f"--format={tagged_format(nonce)}"]
+        argv = ["squeue", "--noheader", f"--jobs={int(job)}", f"--format={owned_format(nonce)}"]
         answer = await self._ask(argv)
         if answer.status and "Invalid job id" in answer.err:
             return None
-        found = self._parsed(lambda out: parse_tagged(out, nonce, self.mark), answer, "look up a job")
-        return next((tagged for tagged in found if tagged.job == job), None)
+        found = self._parsed(lambda out: parse_owned(out, nonce, self.mark), answer, "look up a job")
+        return next((owned for owned in found if owned.job == job), None)
 
     async def used(self, jobs: Iterable[int]) -> dict[int, JobUsage]:
         """Ask accounting once what all ``jobs`` used; those that are not over in its books are missing."""

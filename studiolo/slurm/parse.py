@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 
 from studiolo.slurm.facts import PendingJob
-from studiolo.slurm.states import PENDING_STATES, RUNNING_STATES, JobState, Tagged
+from studiolo.slurm.states import PENDING_STATES, RUNNING_STATES, JobState, Owned, Tagged
 
 __all__ = [
+    "owned_format",
     "parse_accounting",
     "parse_job_id",
     "parse_node_addresses",
+    "parse_owned",
     "parse_pending",
     "parse_queue",
     "parse_tag",
@@ -102,6 +104,37 @@ def parse_tagged(output: str, nonce: str, mark: str) -> tuple[Tagged, ...]:
         if match and match[3] in PENDING_STATES | RUNNING_STATES:
             found.append(parse_tag(int(match[1]), match[2], match[4], mark))
     return tuple(tagged for tagged in found if tagged)
+
+
+def owned_format(nonce: str) -> str:
+    """The format of ``squeue`` for :func:`parse_owned`, framed like :func:`tagged_format`."""
+    return f"{nonce}|%A|%u|%T|%P|%a|%q|%D|%v|%k|{nonce}"
+
+
+def parse_owned(output: str, nonce: str, mark: str) -> tuple[Owned, ...]:
+    """Read ``squeue`` in :func:`owned_format`, as :func:`parse_tagged` does. Raises ``ValueError`` on half a line."""
+    if output and not output.endswith("\n"):
+        raise ValueError(f"the last line is half: {output[-200:]!r}")
+    term = r"([^|\n]*)"
+    line = re.compile(
+        rf"{nonce}\|(\d+)\|([a-z_][a-z0-9_.-]*)\|([A-Z_]+)\|{term}\|{term}\|{term}\|(\d+)\|{term}\|([!-{{}}~]+)\|{nonce}",
+        re.ASCII,
+    )
+    found = []
+    for text in output.split("\n"):
+        match = line.fullmatch(text)
+        if match is None or match[3] not in PENDING_STATES | RUNNING_STATES:
+            continue
+        if tag := parse_tag(int(match[1]), match[2], match[9], mark):
+            partition, account, qos, reservation = (_term(match[number]) for number in (4, 5, 6, 8))
+            found.append(
+                Owned(tag.job, tag.person, tag.kind, tag.name, partition, account, qos, reservation, int(match[7]))
+            )
+    return tuple(found)
+
+
+def _term(text: str) -> str:
+    return "" if text in ("(null)", "N/A") else text
 
 
 def parse_tag(job: int, person: str, comment: str, mark: str) -> Tagged | None:

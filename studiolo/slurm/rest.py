@@ -37,12 +37,13 @@ from studiolo.slurm.rest_parse import (
     parse_accounting_jobs,
     parse_addresses,
     parse_jobs,
+    parse_owned_jobs,
     parse_server_time,
     parse_submitted,
     parse_tagged_jobs,
     submission,
 )
-from studiolo.slurm.states import JobState, Tagged
+from studiolo.slurm.states import JobState, Owned, Tagged
 from studiolo.slurm.tokens import Tokens
 from studiolo.slurm.usage import JobUsage, parse_rest_usage
 
@@ -196,13 +197,14 @@ class RestSlurm:
         answer = await self._call(question)
         return await self._answered(parse_accounting_jobs, answer, "look up finished jobs")
 
-    async def owner(self, job: int) -> Tagged | None:
-        """Whose job this is and what it is for, by Slurm's word; ``None`` where it is over or none of this hub's."""
+    async def owner(self, job: int) -> Owned | None:
+        """Whose job this is, what it is for and under which terms, by Slurm's word; ``None`` where it is over or none of
+        this hub's."""
         answer = await self._call(_Question("job", "look up a job", f"/slurm/{{}}/job/{int(job)}"))
         if any(error.number == INVALID_JOB_ID for error in answer.errors):
             return None
-        found = await self._answered(lambda fields: parse_tagged_jobs(fields, self.mark), answer, "look up a job")
-        return next((tagged for tagged in found if tagged.job == job), None)
+        found = await self._answered(lambda fields: parse_owned_jobs(fields, self.mark), answer, "look up a job")
+        return next((owned for owned in found if owned.job == job), None)
 
     async def used(self, jobs: Iterable[int]) -> dict[int, JobUsage]:
         """Ask accounting once what all ``jobs`` used; those that are not over in its books are missing."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from studiolo.script import Batch
 from studiolo.slurm.parse import parse_tag
-from studiolo.slurm.states import PENDING_STATES, RUNNING_STATES, JobState, Tagged
+from studiolo.slurm.states import PENDING_STATES, RUNNING_STATES, JobState, Owned, Tagged
 
 __all__ = [
     "INVALID_JOB_ID",
@@ -26,6 +26,7 @@ __all__ = [
     "parse_accounting_jobs",
     "parse_addresses",
     "parse_jobs",
+    "parse_owned_jobs",
     "parse_server_time",
     "parse_submitted",
     "parse_tagged_jobs",
@@ -211,6 +212,29 @@ def parse_tagged_jobs(answer: object, mark: str) -> tuple[Tagged, ...]:
         if _state(job.get("job_state")) in PENDING_STATES | RUNNING_STATES:
             found.append(parse_tag(read_integer(job.get("job_id")), person, comment, mark))
     return tuple(tagged for tagged in found if tagged)
+
+
+def parse_owned_jobs(answer: object, mark: str) -> tuple[Owned, ...]:
+    """The same, with the terms that each job is held to."""
+    tags = {tagged.job: tagged for tagged in parse_tagged_jobs(answer, mark)}
+    found = []
+    for job in read_entries(answer, "jobs"):
+        tag = tags.get(read_integer(job.get("job_id")))
+        if tag is not None:
+            partition, account, qos, reservation = (
+                _term(job.get(key)) for key in ("partition", "account", "qos", "resv_name")
+            )
+            nodes = read_number(job.get("node_count"))
+            if not partition or nodes is None:
+                raise ValueError("a job without its terms")
+            found.append(Owned(tag.job, tag.person, tag.kind, tag.name, partition, account, qos, reservation, nodes))
+    return tuple(found)
+
+
+def _term(value: object) -> str:
+    if value is not None and not isinstance(value, str):
+        raise ValueError(f"a job without its terms: {str(value)[:80]!r}")
+    return value or ""
 
 
 def parse_accounting_jobs(answer: object) -> dict[int, JobState]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["JobState", "Tagged"]
+__all__ = ["JobState", "Owned", "Tagged"]
 
 PENDING_STATES = frozenset({"PENDING", "CONFIGURING", "REQUEUED", "REQUEUE_HOLD", "REQUEUE_FED", "SPECIAL_EXIT"})
 RUNNING_STATES = frozenset({"RUNNING", "SUSPENDED", "STOPPED", "SIGNALING", "RESIZING", "STAGE_OUT"})
@@ -73,3 +73,17 @@ class Tagged:
     person: str
     kind: str
     name: str
+
+
+@dataclass(frozen=True)
+class Owned(Tagged):
+    """The same of one job, with the terms that it is held to now: its owner may change each of them while it waits.
+
+    ``reservation`` is empty where it uses none; ``nodes`` is how many it has.
+    """
+
+    partition: str
+    account: str
+    qos: str
+    reservation: str
+    nodes: int

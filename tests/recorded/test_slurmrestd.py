@@ -22,6 +22,7 @@ from studiolo.slurm.rest_parse import (
     parse_accounting_jobs,
     parse_addresses,
     parse_jobs,
+    parse_owned_jobs,
     parse_server_time,
     parse_submitted,
     parse_tagged_jobs,
@@ -100,6 +101,21 @@ def test_this_hubs_live_jobs_are_found_and_a_forged_comment_is_nobodys(path: Pat
     assert parse_tagged_jobs(read(path), "ffffffff") == ()
     assert isinstance(tagged, Tagged)
     assert any("\n" in job["comment"] for job in read(path)["jobs"])
+
+
+@pytest.mark.parametrize("path", recorded("job"))
+def test_whose_a_job_is_comes_with_its_terms(path: Path) -> None:
+    (owned,) = parse_owned_jobs(read(path), MARK)
+    assert (owned.person, owned.partition, owned.account, owned.qos, owned.reservation, owned.nodes) == (
+        "ada", "gpu", "playground", "playground", "", 1,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("terms", [{}, {"partition": ["gpu"], "node_count": 1}, {"partition": "gpu"}])
+def test_a_job_without_its_terms_is_half_an_answer(terms: dict[str, object]) -> None:
+    job = {"job_id": 7, "user_name": "ada", "job_state": "RUNNING", "comment": f"studiolo:{MARK}:session:abc"}
+    with pytest.raises(ValueError, match="terms"):
+        parse_owned_jobs({"jobs": [job | terms]}, MARK)
 
 
 @pytest.mark.parametrize("path", recorded("accounting"))

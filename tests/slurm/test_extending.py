@@ -56,6 +56,9 @@ def job(site: Site, slurm: Slurm, person: str) -> Iterator[int]:
 def test_a_job_is_known_extended_and_accounted_for(slurm: Slurm, job: int, person: str) -> None:
     owner = run(slurm.owner(job))
     assert (owner.person, owner.kind, owner.name) == (person, "session", "abc")
+    assert (owner.partition, owner.reservation, owner.nodes, bool(owner.account), bool(owner.qos)) == (
+        "cpu", "", 1, True, True,
+    )  # fmt: skip
     before = run(slurm.queue([job]))[job]
     run(slurm.extend(job, 65))
     after = run(slurm.queue([job]))[job]

@@ -12,7 +12,7 @@ from studiolo.errors import SlurmError, SlurmRefused, SlurmUnavailable
 from studiolo.site import Cluster
 from studiolo.slurm.commands import CommandSlurm
 from studiolo.slurm.rest_parse import accounting_query, extension
-from studiolo.slurm.states import Tagged
+from studiolo.slurm.states import Owned
 from studiolo.slurm.usage import USAGE_FORMAT, JobUsage
 
 if TYPE_CHECKING:
@@ -67,23 +67,33 @@ def squeue_says(programs: FakePrograms, *lines: str) -> None:
 
 
 def test_whose_a_job_is_is_asked_for_that_job_alone(slurm: CommandSlurm, programs: FakePrograms) -> None:
-    squeue_says(programs, f"NONCE|7|ada|RUNNING|studiolo:{MARK}:session:abc|NONCE")
-    assert ask(slurm.owner(7)) == Tagged(7, "ada", "session", "abc")
+    squeue_says(programs, f"NONCE|7|ada|RUNNING|gpu|physics|normal|1|(null)|studiolo:{MARK}:session:abc|NONCE")
+    assert ask(slurm.owner(7)) == Owned(7, "ada", "session", "abc", "gpu", "physics", "normal", "", 1)
     assert "--jobs=7" in (programs.calls / "asked").read_text()
 
 
 @pytest.mark.parametrize(
     "line",
     [
-        "NONCE|8|ada|RUNNING|studiolo:0a1b2c3d:session:abc|NONCE",
-        "NONCE|7|ada|RUNNING|studiolo:ffffffff:session:abc|NONCE",
-        "NONCE|7|ada|COMPLETED|studiolo:0a1b2c3d:session:abc|NONCE",
-        "forged|7|ada|RUNNING|studiolo:0a1b2c3d:session:abc|forged",
+        "NONCE|8|ada|RUNNING|gpu|physics|normal|1|(null)|studiolo:0a1b2c3d:session:abc|NONCE",
+        "NONCE|7|ada|RUNNING|gpu|physics|normal|1|(null)|studiolo:ffffffff:session:abc|NONCE",
+        "NONCE|7|ada|COMPLETED|gpu|physics|normal|1|(null)|studiolo:0a1b2c3d:session:abc|NONCE",
+        "forged|7|ada|RUNNING|gpu|physics|normal|1|(null)|studiolo:0a1b2c3d:session:abc|forged",
+        # A comment's own bars do not move its reservation.
+        "NONCE|7|ada|RUNNING|gpu|physics|normal|1|(null)|course|studiolo:0a1b2c3d:session:abc|NONCE",
+        "NONCE|7|ada|RUNNING|gpu|physics|normal|1|(null)|studiolo:0a1b2c3d:session:abc|x|NONCE",
+        "NONCE|7|ada|RUNNING|gpu|physics|normal|1|a|b|studiolo:0a1b2c3d:session:abc|NONCE",
     ],
 )
 def test_any_other_line_names_no_owner(slurm: CommandSlurm, programs: FakePrograms, line: str) -> None:
     squeue_says(programs, line)
     assert ask(slurm.owner(7)) is None
+
+
+def test_half_an_answer_names_no_owner(slurm: CommandSlurm, programs: FakePrograms) -> None:
+    programs.add("squeue", out="0a|7|ada|RUNN")
+    with pytest.raises(SlurmUnavailable):
+        ask(slurm.owner(7))
 
 
 def test_a_job_that_is_gone_has_no_owner_and_a_silent_slurm_no_answer(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spawners.extend import Room, refusal, room_for
+from spawners.extend import Room, changed, not_as_started, refusal, room_for
 from spawners.home import free_name, steps
 from spawners.named import name_refusal
 from spawners.rightsize import Used, record
@@ -18,7 +19,7 @@ from spawners.usage import Usage
 from studiolo.request import Request, check
 from studiolo.site import Partition, Site
 from studiolo.slurm.facts import Admission, ReservationFacts
-from studiolo.slurm.states import JobState
+from studiolo.slurm.states import JobState, Owned
 
 NOW = 1_000_000
 HOUR, MINUTE = 3600, 60
@@ -163,6 +164,56 @@ def test_a_refusal_says_what_would_do(room: Room) -> None:
     assert words.endswith((".", "on."))
     assert ("At most" in words) == bool(room.minutes)
     assert ("reserved" in words) == bool(room.until)
+
+
+@pytest.mark.parametrize(("zone", "offset"), [("CET-1", "+01:00"), ("EST5", "-05:00"), ("UTC0", "+00:00")])
+def test_a_refusal_tells_the_zone_of_its_time(monkeypatch: pytest.MonkeyPatch, zone: str, offset: str) -> None:
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        assert f"(UTC{offset})" in refusal(Room(5, NOW))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+def owned(request: Request, **rest: Any) -> Owned:
+    """The job of a session as Slurm holds it."""
+    terms = {
+        "partition": request.partition, "account": request.account or "usual", "qos": request.qos or "normal",
+        "reservation": request.reservation or "", "nodes": 1, **rest,
+    }  # fmt: skip
+    return Owned(7, "ada", "session", "abc", **terms)
+
+
+@pytest.mark.parametrize("left_to_slurm", [True, False])
+def test_a_job_as_it_was_asked_for_may_be_extended(request_: Request, left_to_slurm: bool) -> None:
+    named = (
+        {"account": None, "qos": None}
+        if left_to_slurm
+        else {"account": "Physics", "qos": "Fast", "reservation": "course"}
+    )
+    asked = replace(request_, **named)  # type: ignore[arg-type]
+    assert changed(asked, owned(asked)) == ()
+    assert changed(asked, owned(asked, account=(asked.account or "usual").lower())) == ()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("partition", "other"), ("reservation", "maintenance"), ("account", "others"), ("qos", "urgent"), ("nodes", 4)],
+)
+def test_a_job_that_was_moved_is_told_by_field_and_value(request_: Request, field: str, value: Any) -> None:
+    asked = replace(request_, account="physics", qos="fast", reservation=None)
+    (fault,) = changed(asked, owned(asked, **{field: value}))
+    words = not_as_started([fault])
+    assert (fault.where, str(value) in fault.value) == (field, True)
+    assert all(part in words for part in (field, str(value), "start a new session", "support"))
+
+
+def test_leaving_the_reservation_is_a_change_too(request_: Request) -> None:
+    asked = replace(request_, reservation="course")
+    (fault,) = changed(asked, owned(asked, reservation=""))
+    assert "course" in str(fault)
 
 
 # --- The page --------------------------------------------------------------------------------------------------------

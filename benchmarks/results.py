@@ -38,7 +38,9 @@ AIMS: Mapping[str, Aim] = {
     "scheduler-calls-waiting-60": Aim(of_stock=0.05),
     "scheduler-calls-running-1000": Aim(at_most=12),
     "hub-cpu-running-1000": Aim(at_most=5),
-    "offers-2000-nodes-first-reader": Aim(at_most=50),
+    "start-page-2000-nodes-arriving": Aim(at_most=50),
+    "start-page-2000-nodes": Aim(at_most=50),
+    "offers-2000-nodes-arriving": Aim(at_most=50),
     "offers-2000-nodes": Aim(at_most=50),
 }
 

@@ -1,4 +1,4 @@
-"""A thousand running sessions without a cluster: what both hubs find, and hubs of either kind that find it.
+"""Hubs without a cluster, of either kind: a thousand running sessions, or a machine of two thousand nodes.
 
 A database with a thousand people whose servers run; Slurm's commands replaced by programs that answer RUNNING for every
 job and count themselves; one program that answers for all servers, and everybody's activity reported as often as real
@@ -28,6 +28,7 @@ from slurmbox.files import ensure_folder, write_atomic
 HERE = Path(__file__).parent
 NODE = "sim1"
 FIRST_JOB = 1001
+USER_PASSWORD = "user_password"
 ACTIVITY_SECONDS = 300  # how often a single-user server reports, as JupyterHub ships it
 
 # Ours asks once for all jobs in a format of its own; stock asks for one job at a time.
@@ -58,6 +59,11 @@ class Simulation:
         """Where Slurm's commands stand."""
         return self.folder / "commands"
 
+    @property
+    def password(self) -> str:
+        """Which our hub takes of everybody."""
+        return (self.folder / "secrets" / USER_PASSWORD).read_text(encoding="utf-8")
+
     def calls(self) -> int:
         """How many of Slurm's commands were run so far; sudo is none of them."""
         return sum(file.stat().st_size for file in (self.folder / "counts").iterdir())
@@ -68,8 +74,11 @@ class Simulation:
 
 
 @contextmanager
-def simulated(ground: Ground, count: int) -> Iterator[Simulation]:
-    """Commands and a crowd's servers, until the end."""
+def simulated(
+    ground: Ground, count: int, told: Mapping[str, str] | None = None, acts: Mapping[str, str] | None = None
+) -> Iterator[Simulation]:
+    """Commands and a crowd's servers, until the end. ``told`` are further files, ``acts`` what commands do instead, where
+    ``{folder}`` stands for those files' own."""
     uid, gid = accounts.ids(ground.box.hub_user)
     folder = ensure_folder(ground.folder / f"crowd-{secrets.token_hex(3)}", mode=0o700, uid=uid, gid=gid)
     port = stock.free_ports(1)[0]
@@ -79,10 +88,11 @@ def simulated(ground: Ground, count: int) -> Iterator[Simulation]:
     # As squeue prints ours: number, state, reason, batch host, start, end.
     lines = [f"{job}|RUNNING|None|{NODE}|1700000000|4000000000" for job in simulation.jobs().values()]
     write_atomic(folder / "queue", "\n".join([*lines, ""]), mode=0o644)
-    acts = {"squeue": SQUEUE, "sinfo": f'echo "{NODE} 127.0.0.1"'} | dict.fromkeys(
-        ("sacct", "scontrol", "scancel"), ":"
-    )
-    for name, act in acts.items():
+    for name, text in (told or {}).items():
+        write_atomic(folder / name, text, mode=0o644)
+    silent = dict.fromkeys(("sacct", "scontrol", "scancel"), ":")
+    usual = {**silent, "squeue": SQUEUE, "sinfo": f'echo "{NODE} 127.0.0.1"'}
+    for name, act in (usual | dict(acts or {})).items():
         count_itself = f"printf . >> {folder}/counts/{name}"
         text = f"#!/bin/sh\n{count_itself}\n{act.format(folder=folder, node=NODE)}\n"
         write_atomic(simulation.commands / name, text, mode=0o755)
@@ -124,8 +134,8 @@ def stock_hub(simulation: Simulation) -> Iterator[Hub]:
 
 
 @contextmanager
-def our_hub(simulation: Simulation) -> Iterator[Hub]:
-    """Ours, with a site file and a proxy of its own."""
+def our_hub(simulation: Simulation, places: str = "") -> Iterator[Hub]:
+    """Ours, with a proxy and a site file of its own, which may name other ``places``: partitions, environments, profiles."""
     ground, folder = simulation.ground, simulation.folder
     public, api, hub_api = stock.free_ports(3)
     uid, gid = accounts.ids(ground.box.hub_user)
@@ -135,7 +145,8 @@ def our_hub(simulation: Simulation) -> Iterator[Hub]:
     for name, text in tokens.items():
         write_atomic(store / name, text, mode=0o640, gid=gid)
     site = folder / "site.toml"
-    write_atomic(site, site_file(simulation, public=public, api=api, hub_api=hub_api), mode=0o640, gid=gid)
+    text = site_file(simulation, public=public, api=api, hub_api=hub_api) + (places or PLACES)
+    write_atomic(site, text, mode=0o640, gid=gid)
     prefill(simulation, state / "jupyterhub.sqlite", our_states(simulation))
     environment = {"STUDIOLO_SITE": str(site)}
     python, packages = str(ground.python), next((ground.box.prefix / "venv" / "lib").glob("python3*/site-packages"))
@@ -150,7 +161,7 @@ def our_hub(simulation: Simulation) -> Iterator[Hub]:
         yield running
 
 
-SECRETS = ("cookie_secret", "proxy_token", "api_token", "user_password", "admin_password")
+SECRETS = ("cookie_secret", "proxy_token", "api_token", USER_PASSWORD, "admin_password")
 
 
 def our_states(simulation: Simulation) -> dict[str, object]:
@@ -194,6 +205,10 @@ commands = "{simulation.commands}"
 launcher = "{folder}/launcher"
 sudo = "{folder}/sudo"
 people = "nobody"
+"""
+
+
+PLACES = """
 [partitions.cpu]
 title = "CPU"
 max_cpus = 2

@@ -12,7 +12,7 @@ from hub_config.addresses import hub_url, internal_scheme, url
 from hub_config.database import address, connection_arguments, give_back_connections
 from hub_config.languages import TEMPLATE_WORDS, speak_to_browsers
 from hub_config.secret_files import secret
-from hub_config.speed import hash_once, keep_contexts, trust_files, write_ahead
+from hub_config.speed import hash_once, keep_contexts, share_the_lock, trust_files, write_ahead
 from spawners import handlers
 from spawners.engine import SITE_SETTING
 from spawners.named import kept_names
@@ -72,6 +72,7 @@ def internal_tls(c: Any, site: Site) -> None:
     """TLS between proxy, hub and sessions; the certificates are made before (hub_config/certificates.py)."""
     c.JupyterHub.internal_ssl = site.hub.internal_tls
     keep_contexts()
+    share_the_lock()
     c.JupyterHub.internal_certs_location = site.certificates
 
 

@@ -173,6 +173,7 @@ class SpawnPage(NamedSessions, SpawnHandler):  # type: ignore[misc]  # JupyterHu
         """
         spawner = for_user.spawners[self.session_name]
         engine = engine_for(self.settings[SITE_SETTING])
+        engine.choosing.renew()
         submitted = None
         if self.request.method == "POST":
             body = self.request.body_arguments.items()

@@ -195,6 +195,17 @@ class View:
         names = [name for name in site.partitions if site.cluster_of(name) == cluster and name in facts.partitions]
         self.partitions = {name: _partition(facts, facts.partitions[name], now) for name in names}
 
+    def prepare(self, requests: Iterable[Request], site: Site) -> None:
+        """Count at once what these requests will be asked about, so that nobody waits for it."""
+        for place in self.partitions.values():
+            place.names, place.free, place.total  # noqa: B018 - remembered
+        for request in requests:
+            if asked := self.partitions.get(request.partition):
+                ends = self.now + request.minutes * 60
+                room, want = self.room(request, site), wanted(request, site)
+                if asked.fits(want, request.features) and not room:
+                    asked.held(want, request.features, ends)
+
     def room(self, request: Request, site: Site) -> int:
         """How many sessions of a request could begin now if nobody else waited."""
         place = self.partitions[request.partition]

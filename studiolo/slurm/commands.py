@@ -170,23 +170,30 @@ class CommandSlurm:
         return self._addresses.get(node, node)
 
     async def facts(self) -> ClusterFacts:
-        """Ask for nodes, partitions, reservations and the line of waiting jobs: four questions, one after the other."""
+        """Ask for nodes, partitions, reservations and the line of waiting jobs: four questions, one after the other.
+
+        What comes may be thousands of lines: they are read beside, and meanwhile everybody else is served.
+        """
         taken = time.time()
         show = ["scontrol", "--oneliner", "--all"]
-        nodes = self._parsed(parse_nodes, await self._ask([*show, "--details", "show", "node"]), "list nodes")
+        asked = await self._ask([*show, "--details", "show", "node"])
+        nodes = await asyncio.to_thread(self._parsed, parse_nodes, asked, "list nodes")
         partitions = self._parsed(parse_partitions, await self._ask([*show, "show", "partition"]), "list partitions")
         asked = await self._ask([*show, "show", "reservation"])
         reservations = self._parsed(parse_reservations, asked, "list reservations")
         # The manual names this sort as that of the scheduler; --priority lists a job once for each of its partitions.
         line = ["squeue", "--noheader", "--all", "--priority", "--states=PENDING", "--sort=-p,i"]
         asked = await self._ask([*line, f"--format={PENDING_FORMAT}"])
-        return assemble(taken, nodes, partitions, reservations, self._parsed(parse_pending, asked, "list waiting jobs"))
+        pending = await asyncio.to_thread(self._parsed, parse_pending, asked, "list waiting jobs")
+        return await asyncio.to_thread(assemble, taken, nodes, partitions, reservations, pending)
 
     async def budgets(self) -> Budgets:
         """Ask for all accounts, who is in them and what is left of each: one question, which slurmctld answers from memory."""
         taken = time.time()
         answer = await self._ask(["scontrol", "--oneliner", "show", "assoc_mgr", "flags=assoc"])
-        return self._parsed(lambda out: parse_associations(out, taken), answer, "list accounts")
+        return await asyncio.to_thread(
+            self._parsed, lambda out: parse_associations(out, taken), answer, "list accounts"
+        )
 
     def _parsed(self, parse: Callable[[str], _Value], answer: _Answer, action: str) -> _Value:
         if answer.status:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 
 __all__ = ["billing", "expand_hosts", "expand_numbers", "state_words", "tres"]
 
 MAX_HOSTS = 1 << 16  # as many as Slurm itself expands
+_WHOLE = re.compile(r"[0-9]{1,18}")
 _SUFFIXES = {
     "*": "NOT_RESPONDING",
     "~": "POWERED_DOWN",
@@ -20,6 +22,7 @@ _SUFFIXES = {
 }
 
 
+@lru_cache(maxsize=1000)  # thousands of nodes are in few states
 def state_words(text: str) -> tuple[str, ...]:
     """Read a node's state: ``"IDLE+DRAIN"``, ``"DOWN*"``, ``"mixed"`` -> words in capitals."""
     words: list[str] = []
@@ -33,7 +36,7 @@ def state_words(text: str) -> tuple[str, ...]:
 def tres(text: str) -> dict[str, int]:
     """Read ``cpu=2,mem=500M,gres/gpu:a100=1``: whole numbers by name; amounts with a unit are left out."""
     pairs = (word.partition("=") for word in text.split(",") if "=" in word)
-    return {name.lower(): int(value) for name, _, value in pairs if re.fullmatch(r"[0-9]{1,18}", value)}
+    return {name.lower(): int(value) for name, _, value in pairs if _WHOLE.fullmatch(value)}
 
 
 def billing(text: str) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from studiolo.slurm.notation import expand_numbers, tres
 
@@ -115,12 +116,13 @@ def cpus_held(tres_held: str, cores: Mapping[str, str]) -> dict[str, int]:
     return {node: number * threads for node, number in numbers.items()}
 
 
-def _gres(text: str) -> list[_Gres]:
+@lru_cache(maxsize=1000)  # thousands of nodes have few kinds of devices
+def _gres(text: str) -> tuple[_Gres, ...]:
     found = []
     for match in re.finditer(r"([^,:()]+)((?::[^,:()]*)*):([0-9]{1,9})(?:\(([^)]*)\))?(?=,|$)", _plain(text)):
         types = [part for part in match[2].split(":") if part and part != "no_consume"]
         found.append(_Gres(match[1], types[0] if types else "", int(match[3]), match[4] or ""))
-    return found
+    return tuple(found)
 
 
 def _plain(text: str) -> str:

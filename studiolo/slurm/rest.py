@@ -237,7 +237,8 @@ class RestSlurm:
         nodes = await self._list("nodes", rest_nodes)
         partitions = await self._list("partitions", rest_partitions)
         reservations = await self._list("reservations", rest_reservations)
-        return assemble(taken, nodes, partitions, reservations, await self._list("jobs", rest_pending))
+        pending = await self._list("jobs", rest_pending)
+        return await asyncio.to_thread(assemble, taken, nodes, partitions, reservations, pending)
 
     async def budgets(self) -> Budgets:
         """Ask accounting for all accounts, who is in them and their limits; slurmctld for their use, where it tells."""
@@ -271,7 +272,8 @@ class RestSlurm:
             if _may_be_the_token(answer) or any(error.number == _UNSPECIFIED for error in answer.errors):
                 words = await self._explain(words)
             raise SlurmUnavailable(action, words)
-        return self._parsed(parse, answer, action)
+        # Thousands of entries are read beside: meanwhile everybody else is served.
+        return await asyncio.to_thread(self._parsed, parse, answer, action)
 
     def _parsed(self, parse: Callable[[object], _Value], answer: _Answer, action: str) -> _Value:
         try:

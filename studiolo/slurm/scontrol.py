@@ -94,17 +94,14 @@ def _lines(output: str, start: str) -> Iterator[str]:
 
 
 def _facts(line: str) -> dict[str, str]:
-    facts: dict[str, str] = {}
-    for pair in line.split():
-        key, sign, value = pair.partition("=")
-        if sign:
-            facts.setdefault(key, value)  # the first counts: a free text such as Reason comes last
-    return facts
+    pairs = [pair.partition("=") for pair in line.split()]
+    # The first of a name counts: a free text such as Reason comes last.
+    return {key: value for key, sign, value in reversed(pairs) if sign}
 
 
 def _word(fact: dict[str, str], key: str) -> str:
     if not fact.get(key):
-        raise ValueError(f"no {key} in {' '.join(f'{k}={v}' for k, v in fact.items())[:200]!r}")
+        raise ValueError(f"no {key} in {' '.join(f'{k}={v}' for k, v in reversed(fact.items()))[:200]!r}")
     return fact[key]
 
 

@@ -95,6 +95,8 @@ class Cache(Generic[_Answer]):
     ) -> None:
         self.pace = pace or SnapshotPace()
         self.last: Reading[_Answer] = Reading(None)
+        self.prepare: Callable[[_Answer], object] | None = None
+        """Called with each answer before anybody is told it, in a thread of its own: what takes long and serves everybody."""
         self._put = ask
         self._subject = subject
         self._clock = clock
@@ -126,7 +128,10 @@ class Cache(Generic[_Answer]):
     async def _ask(self) -> None:
         asked, wall = self._clock(), time.time()
         try:
-            self.last = Reading(await self._put())
+            answer = await self._put()
+            if self.prepare is not None:
+                await asyncio.to_thread(self.prepare, answer)
+            self.last = Reading(answer)
             self._failures = 0
         except SlurmError as error:
             self._fail(error, wall)

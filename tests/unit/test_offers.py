@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
@@ -216,6 +218,41 @@ def test_texts_are_in_the_callers_language_and_facts_are_shared(site: Site, monk
     told = offers(choosing, "ada", NOW, may_ask=False)
     assert told["profiles"]["one"]["obstacle"]["text"].startswith("«")
     assert choosing.view("main", NOW) is choosing.view("main", NOW + 1)
+
+
+def test_no_reader_of_a_new_snapshot_counts_anything(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    choosing = knowing(site, snapshot(), budgets=BUDGETS)
+
+    async def answer() -> ClusterFacts:
+        return replace(snapshot(), taken=NOW + 15)
+
+    async def read() -> dict[str, Any]:
+        cache = FactsCache(SimpleNamespace(facts=answer))
+        cache.prepare, choosing.facts = choosing.facts["main"].prepare, {"main": cache}  # type: ignore[dict-item]
+        await cache.get()
+        monkeypatch.setattr("spawners.verdict._Nodes._count", lambda *_asked: pytest.fail("counted for a reader"))
+        return offers(choosing, "ada", time.time(), may_ask=False)
+
+    assert asyncio.run(read())["profiles"]["one"]["room"] is not None
+
+
+def test_an_old_view_is_made_anew_beside(site: Site) -> None:
+    choosing = knowing(site, snapshot())
+    cache = choosing.facts["main"]
+
+    async def look() -> None:
+        first = choosing.view("main", NOW)
+        cache.renew = choosing.budgets["main"].renew = lambda: None  # type: ignore[method-assign]
+        choosing.renew()
+        assert choosing.view("main", time.time()) is first
+        await asyncio.wait_for(asyncio.gather(*choosing._renewing.values()), 10)
+        second = choosing.view("main", time.time())
+        assert second is not None
+        assert first is not None
+        assert second.facts is first.facts
+        assert second.now > first.now + 60
+
+    asyncio.run(look())
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
@@ -169,3 +170,39 @@ def test_no_crowd_and_no_fault_hurries_the_questions(steps: list[tuple[int, bool
 @pytest.mark.parametrize(("failures", "pause"), [(0, 15), (1, 15), (2, 30), (3, 60), (4, 120), (5, 120), (10_000, 120)])
 def test_pauses_grow_with_silence_up_to_a_limit(failures: int, pause: float) -> None:
     assert next_question(PACE, asked=100, answered=100, failures=failures) == 100 + pause
+
+
+@on_loop
+async def test_an_answer_is_told_only_once_it_is_prepared_and_beside_everything_else(
+    slurm: Slurm, cache: FactsCache
+) -> None:
+    await cache.get()
+    ready, threads = threading.Event(), set()
+
+    def prepare(facts: ClusterFacts) -> None:
+        threads.add(threading.current_thread())
+        ready.wait(10)
+
+    cache.prepare = prepare
+    slurm.now += PACE.fresh
+    cache.renew()
+    while len(slurm.asked) < 2 or not threads:
+        await asyncio.sleep(0)
+    assert taken(cache.last) == 1000.0
+    ready.set()
+    assert taken(await cache.get()) == 1015.0
+    assert threading.main_thread() not in threads
+
+
+@on_loop
+async def test_what_can_not_be_prepared_leaves_the_last_answer(slurm: Slurm, cache: FactsCache) -> None:
+    await cache.get()
+
+    def prepare(facts: ClusterFacts) -> None:
+        raise RuntimeError("a bug")
+
+    cache.prepare = prepare
+    slurm.now += PACE.fresh
+    reading = await cache.get()
+    assert taken(reading) == 1000.0
+    assert reading.trouble is not None

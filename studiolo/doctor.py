@@ -80,7 +80,10 @@ def examine(site: Site, site_file: Path) -> list[Finding]:
             findings += cluster_findings(site, name, live)
             findings += network_findings(site, [node for p in live.partitions.values() for node in p.nodes])
             findings += operator_findings(site, name, partial(ask, cluster, "sacctmgr"))
-        findings += (launcher_findings if cluster.via == "commands" else rest_findings)(site, name, cluster)
+        if cluster.via != "slurmrestd":
+            findings += launcher_findings(site, name, cluster)
+        if cluster.via != "commands":
+            findings += rest_findings(site, name, cluster)
     return findings
 
 
@@ -280,7 +283,7 @@ def secret_findings(site: Site, site_file: Path) -> Iterator[Finding]:
         yield warning(
             "authentication.method = shared-password", "for demonstrations only: everybody knows the password"
         )
-    names += [f"slurm_jwt_key_{name}" for name, cluster in site.clusters.items() if cluster.via == "slurmrestd"]
+    names += [f"slurm_jwt_key_{name}" for name, cluster in site.clusters.items() if cluster.via != "commands"]
     folder = Path(site.paths.secrets)
     if os.path.exists(folder / "database_password"):
         names.append("database_password")

@@ -116,6 +116,10 @@ class SlurmUnavailable(SlurmError):
     headline = "Slurm did not answer when asked to {action}: {words}"
 
 
+class SlurmUnreachable(SlurmUnavailable):
+    """Nobody listened: what was to be asked has not been sent."""
+
+
 class LauncherFailed(SlurmError):
     """The hub may not act for this person, or the launcher is missing. The operator's move."""
 

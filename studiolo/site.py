@@ -228,15 +228,16 @@ class Authentication(_Section):
 class Cluster(_Section):
     """One Slurm cluster."""
 
-    via: Literal["commands", "slurmrestd"] = Field(
+    via: Literal["commands", "slurmrestd", "both"] = Field(
         "commands",
         description="How the hub talks to Slurm: 'commands' runs sbatch and its sisters, through sudo and the launcher "
-        "where it acts for people; 'slurmrestd' asks Slurm's REST service with tokens that the hub makes.",
+        "where it acts for people; 'slurmrestd' asks Slurm's REST service with tokens that the hub makes; 'both' submits "
+        "and cancels through slurmrestd, through the launcher while that does not listen, and asks by commands.",
     )
     rest_url: RestUrl = Field(
         "",
         description="Where slurmrestd (with rest_auth/jwt) answers: 'http://127.0.0.1:6820', or 'unix:///PATH' of its "
-        "socket. For `via = 'slurmrestd'`, which also needs a copy of Slurm's jwt_key: slurm_jwt_key_NAME in "
+        "socket. For `via = 'slurmrestd'` and `'both'`, which also need a copy of Slurm's jwt_key: slurm_jwt_key_NAME in "
         "`paths.secrets`. Whoever holds that key is everybody on the cluster.",
     )
     conf: Path_ = Field("/etc/slurm/slurm.conf", description="Its slurm.conf on the hub's host.")
@@ -520,8 +521,10 @@ class _References:
 
 def _cross_faults(refs: _References) -> Iterator[Fault]:
     for name, cluster in refs.clusters.items():
-        if cluster.via == "slurmrestd" and not cluster.rest_url:
-            yield Fault(f"clusters.{name}.rest_url", "", "missing: where slurmrestd answers, since via is 'slurmrestd'")
+        if cluster.via != "commands" and not cluster.rest_url:
+            yield Fault(
+                f"clusters.{name}.rest_url", "", f"missing: where slurmrestd answers, since via is '{cluster.via}'"
+            )
     for name, partition in refs.partitions.items():
         yield from _partition_faults(f"partitions.{name}", partition, refs)
     for name, profile in refs.profiles.items():

@@ -20,7 +20,7 @@ def sudoers(site: Site) -> str:
         "# come on standard input, so every command line is fixed to the last letter. Written by `studiolo sudoers`.",
     ]
     for cluster in site.clusters.values():
-        if cluster.via != "commands":
+        if cluster.via == "slurmrestd":
             continue
         lines += [
             f"Defaults!{cluster.launcher} env_reset, !requiretty",

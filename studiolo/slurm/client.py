@@ -1,4 +1,4 @@
-"""The two ways to Slurm behind one interface, chosen by the site file."""
+"""The ways to Slurm behind one interface, chosen by the site file."""
 
 from __future__ import annotations
 
@@ -46,4 +46,8 @@ def connect(site: Site, name: str) -> Slurm:
         from studiolo.slurm.rest import RestSlurm
 
         return RestSlurm(cluster, site.mark, site.hub.account, Path(site.jwt_key(name)))
+    if cluster.via == "both":
+        from studiolo.slurm.both import BothSlurm
+
+        return BothSlurm(cluster, site.mark, site.hub.account, Path(site.jwt_key(name)))
     return CommandSlurm(cluster, site.mark)

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import aiohttp
 from yarl import URL
 
-from studiolo.errors import LauncherFailed, SlurmError, SlurmRefused, SlurmUnavailable, printable
+from studiolo.errors import LauncherFailed, SlurmError, SlurmRefused, SlurmUnavailable, SlurmUnreachable, printable
 from studiolo.script import Batch, Directives
 from studiolo.site import Cluster
 from studiolo.slurm.budgets import Budgets
@@ -34,6 +34,7 @@ from studiolo.slurm.rest_parse import (
     accounting_query,
     errors,
     extension,
+    is_submitted,
     parse_accounting_jobs,
     parse_addresses,
     parse_jobs,
@@ -148,7 +149,7 @@ class RestSlurm:
             return submission(batch, {**known, **environment}, account.pw_dir, version)
 
         answer = await self._call(_Question("submit", action, "/slurm/{}/job/submit", "POST", person, body))
-        if answer.errors:
+        if answer.errors and not is_submitted(answer.fields):
             raise await self._refusal(answer, action)
         return self._parsed(parse_submitted, answer, action)
 
@@ -367,7 +368,8 @@ class RestSlurm:
             raise SlurmUnavailable(question.action, words) from None
         except (aiohttp.ClientError, OSError) as error:
             words = f"slurmrestd at {self.cluster.rest_url}: {printable(str(error) or type(error).__name__)}"
-            raise SlurmUnavailable(question.action, words) from None
+            unsent = isinstance(error, aiohttp.ClientConnectorError)
+            raise (SlurmUnreachable if unsent else SlurmUnavailable)(question.action, words) from None
 
 
 def _read(status: int, content: bytes) -> _Answer:

@@ -23,6 +23,7 @@ __all__ = [
     "accounting_query",
     "errors",
     "extension",
+    "is_submitted",
     "parse_accounting_jobs",
     "parse_addresses",
     "parse_jobs",
@@ -180,6 +181,14 @@ def parse_submitted(answer: object) -> int:
     if number <= 0:
         raise ValueError("no job number in the answer")
     return number
+
+
+def is_submitted(answer: object) -> bool:
+    """Whether a submission was taken. Errors beside a job's number only say why it waits: all its nodes are down."""
+    try:
+        return parse_submitted(answer) > 0
+    except ValueError:
+        return False
 
 
 def parse_jobs(answer: object) -> dict[int, JobState]:

@@ -19,7 +19,7 @@ def test_between_sbatch_and_the_commit(hub: Hub, chaos: Chaos, ada: str) -> None
     """The job is submitted, and nobody has heard its number: it is found by its mark."""
     with chaos.mute("slurmctld"):
         hub.start(ada, LEARN)
-        until("sbatch", lambda: any("sbatch" in line for line in hub.processes(ada)))
+        chaos.await_submission(ada)
         chaos.kill("hub")
     job = hub.job(ada)
     hub.ready(ada)
@@ -33,7 +33,7 @@ def test_between_sbatch_and_the_commit_of_a_start_that_is_given_up(hub: Hub, cha
     """Nobody wants the job any more: it must not stay in the queue as an orphan."""
     with chaos.closed(), chaos.mute("slurmctld"):
         hub.start(ada, LEARN)
-        until("sbatch", lambda: any("sbatch" in line for line in hub.processes(ada)))
+        chaos.await_submission(ada)
         chaos.kill("hub")
         until("the start to go on", lambda: hub.server(ada).get("pending") == "spawn")
         hub.call("DELETE", f"users/{ada}/server")

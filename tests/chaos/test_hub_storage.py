@@ -34,7 +34,7 @@ def test_a_locked_database_is_waited_for(hub: Hub, chaos: Chaos, ada: str) -> No
     with ExitStack() as lock:
         with chaos.mute("slurmctld"):
             hub.start(ada, LEARN)
-            until("sbatch", lambda: any("sbatch" in line for line in hub.processes(ada)))
+            chaos.await_submission(ada)
             lock.enter_context(locked(chaos.database))
         job = hub.job(ada)
         with pytest.raises(httpx.TimeoutException):
@@ -117,7 +117,7 @@ def test_a_disk_that_fills_up_as_sessions_begin_and_end(
     log = chaos.logged("hub")
     with chaos.mute("slurmctld"):
         assert hub.start(ada, LEARN).status_code in (201, 202)
-        until("sbatch", lambda: any("sbatch" in line for line in hub.processes(ada)))
+        chaos.await_submission(ada)
         cram(chaos, ballast)
     until("the end of the job that nobody could write down", lambda: hub.jobs(ada) == [])
     hub.slurm("scancel", str(ended))

@@ -54,7 +54,7 @@ def test_stop_while_it_is_submitted(hub: Hub, chaos: Chaos, ada: str) -> None:
     with ThreadPoolExecutor() as pool:
         with chaos.mute("slurmctld"):
             hub.start(ada, LEARN)
-            until("sbatch", lambda: any("sbatch" in line for line in hub.processes(ada)))
+            chaos.await_submission(ada)
             answer = pool.submit(hub.call, "DELETE", f"users/{ada}/server")
             until("the interruption", lambda: hub.server(ada).get("pending") == "stop")
         assert answer.result().status_code in (202, 204)

@@ -19,9 +19,9 @@ from slurmbox import ready
 def by_slurmrestd(box: Any, hub: Hub, site_file: Path) -> Iterator[None]:
     """The hub, restarted with ``via = "slurmrestd"``; afterwards as it was."""
     text = site_file.read_text(encoding="utf-8")
-    assert text.count('via = "commands"') == 1
+    assert text.count('via = "both"') == 1
     try:
-        _restart(box, hub, site_file, text.replace('via = "commands"', 'via = "slurmrestd"'))
+        _restart(box, hub, site_file, text.replace('via = "both"', 'via = "slurmrestd"'))
         yield
     finally:
         _restart(box, hub, site_file, text)

@@ -19,6 +19,7 @@ from studiolo.slurm.rest_parse import (
     INVALID_JOB_ID,
     VERSIONS,
     errors,
+    is_submitted,
     parse_accounting_jobs,
     parse_addresses,
     parse_jobs,
@@ -191,6 +192,7 @@ def test_cancelling_somebody_elses_job_is_refused(path: Path) -> None:
     ],
 )
 def test_a_refusal_has_slurms_words(path: Path, words: str) -> None:
+    assert not is_submitted(read(path))
     (error,) = errors(read(path))
     assert error.is_refusal
     assert words in error.words

@@ -30,7 +30,7 @@ def by(way: str, site: Site) -> Slurm:
     return connect(site.model_copy(update={"clusters": {name: cluster.model_copy(update={"via": way})}}), name)
 
 
-@pytest.fixture(params=["commands", "slurmrestd"])
+@pytest.fixture(params=["commands", "slurmrestd", "both"])
 def slurm(request: pytest.FixtureRequest, site: Site) -> Slurm:
     return by(request.param, site)
 

@@ -1,10 +1,12 @@
-"""Both ways to a real Slurm, held to the same words: what one can, the other can, and both fail alike."""
+"""All ways to a real Slurm, held to the same words: what one can, the other can, and both fail alike."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import pwd
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -19,6 +21,7 @@ from slurmbox import box as boxes
 from studiolo.errors import LauncherFailed, SlurmError, SlurmRefused, SlurmUnavailable
 from studiolo.script import Batch, Directives
 from studiolo.site import Site, load
+from studiolo.slurm.both import BothSlurm
 from studiolo.slurm.client import Slurm, connect
 from studiolo.slurm.commands import CommandSlurm
 from studiolo.slurm.estimate import trial
@@ -26,7 +29,7 @@ from studiolo.slurm.rest import RestSlurm
 from studiolo.slurm.states import JobState, Tagged
 
 Value = TypeVar("Value")
-WAYS = ("commands", "slurmrestd")
+WAYS = ("commands", "slurmrestd", "both")
 
 
 def run(coroutine: Coroutine[Any, Any, Value]) -> Value:
@@ -170,6 +173,18 @@ def test_a_job_gets_the_same_whichever_way_it_came(site: Site, people: list[str]
     for key in ("Partition", "TRES", "TimeLimit", "NumCPUs", "CPUs/Task", "NumNodes", "MinMemoryNode", "Requeue", "StdOut", "WorkDir", "Comment", "JobName", "Account", "QOS", "TresPerNode", "UserId"):  # fmt: skip
         values = {way: told[way].get(key, "").replace(told[way]["JobId"], "N") for way in WAYS}
         assert values["slurmrestd"] == values["commands"], key
+
+
+def test_a_job_whose_nodes_are_all_down_is_submitted_and_waits(
+    slurm: Slurm, people: list[str], root: Callable[..., str]
+) -> None:
+    nodes = ",".join(set(root("sinfo", "-h", "-N", "-p", "cpu", "-o", "%N").split()))
+    root("scontrol", "update", f"NodeName={nodes}", "State=DOWN", "Reason=test")
+    try:
+        job = run(slurm.submit(people[0], batch(), {}))
+        assert run(slurm.queue([job]))[job].is_pending
+    finally:
+        root("scontrol", "update", f"NodeName={nodes}", "State=RESUME")
 
 
 def test_many_jobs_are_asked_for_in_one_question_and_others_left_out(slurm: Slurm, people: list[str]) -> None:
@@ -328,6 +343,35 @@ def test_slurmrestd_down_is_said_and_nothing_is_concluded(box: Any, site: Site, 
     until("slurmrestd back", lambda: answers(slurm, job), 30)
 
 
+def test_people_are_served_by_the_launcher_while_slurmrestd_is_down(box: Any, site: Site, people: list[str]) -> None:
+    slurm = by("both", site)
+    boss = boxes.supervisor(box)
+    boss.stop("slurmrestd")
+    try:
+        job = run(slurm.submit(people[0], batch(), {}))
+        run(slurm.cancel(people[0], [job]))
+    finally:
+        boss.start("slurmrestd")
+    assert slurm.calls["submit"] == slurm.calls["cancel"] == 1
+    state_of(slurm, job, "CANCELLED")
+
+
+def test_what_slurmrestd_may_have_been_told_is_not_submitted_again(box: Any, site: Site, people: list[str]) -> None:
+    """slurmctld keeps silent: the submission may be with it, so the launcher must not make a second one."""
+    slurm = by("both", site)
+    assert isinstance(slurm, BothSlurm)
+    run(slurm.rest.version())
+    slurm.rest.timeout = 3.0
+    controller = boxes.supervisor(box).state("slurmctld").pid
+    os.kill(controller, signal.SIGSTOP)
+    try:
+        with pytest.raises(SlurmUnavailable):
+            run(slurm.submit(people[0], batch(), {}))
+    finally:
+        os.kill(controller, signal.SIGCONT)
+    assert slurm.calls["submit"] == 1
+
+
 def answers(slurm: Slurm, job: int) -> bool:
     try:
         return job in run(slurm.queue([job]))
@@ -340,12 +384,14 @@ def test_slurmctld_down_is_no_answer_either_way(box: Any, site: Site, people: li
     job = run(by("commands", site).submit(people[0], batch(), {}))
     boss.stop("slurmctld")
 
-    async def ask(slurm: Slurm) -> list[object]:
-        return await asyncio.gather(slurm.queue([job]), slurm.cancel(people[0], [job]), return_exceptions=True)
+    async def ask() -> list[object]:
+        """All at once: Slurm's commands try for half a minute."""
+        clients = [by(way, site) for way in WAYS]
+        questions = [ask for slurm in clients for ask in (slurm.queue([job]), slurm.cancel(people[0], [job]))]
+        return await asyncio.gather(*questions, return_exceptions=True)
 
     try:
-        for way in WAYS:
-            assert [type(answer) for answer in run(ask(by(way, site)))] == [SlurmUnavailable, SlurmUnavailable]
+        assert [type(answer) for answer in run(ask())] == [SlurmUnavailable] * 2 * len(WAYS)
     finally:
         boss.start("slurmctld")
     for way in WAYS:

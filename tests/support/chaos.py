@@ -90,6 +90,18 @@ class Chaos:
         finally:
             self.thaw(process)
 
+    def await_submission(self, user: str) -> None:
+        """Wait until a submission of this person is with slurmctld, by their sbatch or by slurmrestd."""
+        port = f"{self.box.ports['slurmctld']:04X}"
+        uids = {str(pwd.getpwnam(name).pw_uid) for name in (user, self.box.rest_user)}
+
+        def connected() -> bool:
+            lines = Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]
+            fields = [line.split() for line in lines]
+            return any(f[2].endswith(f":{port}") and f[3] == "01" and f[7] in uids for f in fields)
+
+        until("a submission", connected)
+
     def await_hub(self) -> None:
         """Wait until the hub answers."""
         until("the hub", self.hub_answers)

@@ -1,7 +1,8 @@
 """When a session would start, by Slurm's own word: asked once for everybody, however many look, and never too often.
 
 What Slurm would do with a request hardly depends on who asks, so one answer serves all who ask the same within a minute.
-A refusal concerns the one who asked alone. The number of questions is bounded for the whole hub, and for each person within
+A refusal concerns the one who asked alone, and so does any answer about a reservation: when it has room is for those whom it
+admits. The number of questions is bounded for the whole hub, and for each person within
 it, so that neither a full course nor somebody who tries every combination costs the scheduler more than a constant.
 """
 
@@ -70,7 +71,7 @@ class Estimates:
         self._source = source
         self._clock = clock
         self._told: dict[tuple[Directives, str], tuple[float, Foretold]] = {}
-        self._under_way: dict[Directives, asyncio.Task[None]] = {}
+        self._under_way: dict[tuple[Directives, str], asyncio.Task[None]] = {}
         self._asked: deque[tuple[float, str]] = deque()
         self._barred: dict[str, float] = {}
         self._turn = asyncio.Semaphore(self.pace.at_once)
@@ -90,17 +91,18 @@ class Estimates:
         ``shared`` is one that everybody has: then ``person`` is only in whose name it is put.
         """
         now = self._clock()
-        if self._mute or directives in self._under_way or self._known(directives, person, self.pace.fresh):
+        asked = (directives, _whose(directives, person))
+        if self._mute or asked in self._under_way or self._known(directives, person, self.pace.fresh):
             return
         if now < self._next or now < self._barred.get(person, now) or not self._may_ask("" if shared else person, now):
             return
         self._asked.append((now, "" if shared else person))
-        self._under_way[directives] = asyncio.get_running_loop().create_task(self._ask(directives, person))
+        self._under_way[asked] = asyncio.get_running_loop().create_task(self._ask(directives, person))
 
     async def get(self, directives: Directives, person: str) -> Foretold | None:
         """What Slurm says; where it takes long or may not be asked, what is known. Never raises for Slurm."""
         self.want(directives, person)
-        if question := self._under_way.get(directives):
+        if question := self._under_way.get((directives, _whose(directives, person))):
             # Not awaited itself: who gives up waiting must not take the answer away from everybody else.
             await asyncio.wait([question], timeout=self.pace.patience)
         return self.peek(directives, person)
@@ -133,7 +135,7 @@ class Estimates:
                 else:
                     self._mute = start is None
                     if start is not None:
-                        self._tell(directives, "", Foretold(start))
+                        self._tell(directives, _whose(directives, person), Foretold(start))
                 self._failures = 0
         except SlurmUnavailable as error:
             self._failures += 1
@@ -147,7 +149,7 @@ class Estimates:
             self._next = self._clock() + self.pace.silent
             log.exception("an estimate failed; nobody asks for %.0f s", self.pace.silent)
         finally:
-            del self._under_way[directives]
+            del self._under_way[directives, _whose(directives, person)]
 
     def _tell(self, directives: Directives, person: str, told: Foretold) -> None:
         now = self._clock()
@@ -155,3 +157,8 @@ class Estimates:
         self._told = {key: known for key, known in self._told.items() if known[0] > now - self.pace.kept}
         self._told[directives, person] = (now, told)
         self._barred = {name: until for name, until in self._barred.items() if until > now}
+
+
+def _whose(directives: Directives, person: str) -> str:
+    """To whom an answer may be told; empty for everybody."""
+    return person if directives.reservation else ""

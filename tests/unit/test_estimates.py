@@ -116,6 +116,24 @@ def test_a_refusal_concerns_the_one_who_asked_alone(virtually: Virtually) -> Non
     virtually(run())
 
 
+def test_what_is_inside_a_reservation_is_told_to_nobody_else(virtually: Virtually) -> None:
+    async def run() -> None:
+        slurm = Slurm()
+        cache = estimates(slurm)
+        inside = replace(BASE, reservation="course")
+        assert await cache.get(inside, "teacher") == Foretold(5000)
+        assert cache.peek(inside, "mallory") is None
+        # Not by asking in the same moment as somebody whom it admits, either.
+        cache.want(replace(inside, minutes=7), "teacher")
+        assert cache.peek(replace(inside, minutes=7), "mallory") is None
+        slurm.error = SlurmRefused("say when", "Requested reservation is invalid")
+        slurm.seconds = 0.5
+        assert await cache.get(replace(inside, minutes=7), "mallory") == Foretold(None, slurm.error.words)
+        assert [person for person, _minutes in slurm.asked].count("mallory") == 1
+
+    virtually(run())
+
+
 def test_while_slurm_is_silent_nobody_asks_and_the_pauses_grow(virtually: Virtually) -> None:
     async def run() -> None:
         slurm = Slurm()

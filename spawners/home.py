@@ -29,6 +29,8 @@ __all__ = ["EXTENSIONS", "HomePage", "free_name"]
 
 MAX_BODY = 4096
 STOP_SECONDS = 2.0  # what the page waits for a stop; it shows the rest as it happens
+# Each form's action needs what the same needs over REST.
+SCOPES = {"new": "servers", "stop": "delete:servers", "extend": "servers", "delete": "delete:servers"}
 EXTENSIONS = (30, 60, 120, 240, 480, 1440)
 """Steps that the page offers, in minutes, as far as they are allowed."""
 LONGEST_NAME = 30
@@ -116,10 +118,14 @@ class HomePage(NamedSessions, HomeHandler):  # type: ignore[misc]  # JupyterHub 
         if len(self.request.body) > MAX_BODY:
             raise web.HTTPError(413, "the form is too long")
         actions = {"new": self.new, "stop": self.stop, "extend": self.extend, "delete": self.delete_name}
-        action = actions.get(self.get_body_argument("action", ""))
+        chosen, name, user = self.get_body_argument("action", ""), self.get_body_argument("name", ""), self.current_user
+        action = actions.get(chosen)
         if action is None:
             raise web.HTTPError(400, f"action must be one of {', '.join(actions)}")
-        where = await action(self.current_user, self.get_body_argument("name", ""))
+        # As for the same over REST: a person's role may have been given less than JupyterHub ships.
+        if not self.has_scope(f"{SCOPES[chosen]}!server={user.name}/{name}"):
+            raise web.HTTPError(403, _("Your account may not do this here. Ask the support if it should."))
+        where = await action(user, name)
         if self.trouble:
             await self.get()
         else:

@@ -79,6 +79,16 @@ class NamedSessions:
     """A mix-in for JupyterHub's handlers that start sessions: refuses names, and too many sessions, in words."""
 
     settings: dict[str, Any]
+    request: Any
+    path_args: list[str]
+
+    @property
+    def allow_named_servers(self) -> bool:
+        """JupyterHub's. What began while a person could have several sessions goes on, and is stopped, where they may have
+        but one."""
+        if self.sessions_per_person > 1 or self.request.method == "DELETE":
+            return True
+        return len(self.path_args) == 2 and engine_for(self.settings[SITE_SETTING]).cut_off.holds(*self.path_args)
 
     @property
     def sessions_per_person(self) -> int:
@@ -102,7 +112,7 @@ class NamedSessions:
         self, user: Any, server_name: object, display_name: object, check_limit: bool = True
     ) -> None:
         """JupyterHub's own check of a name, after ours, which says what is allowed."""
-        if self.sessions_per_person == 1:
+        if not self.allow_named_servers:
             raise web.HTTPError(400, _("Sessions have no names here: one at a time is what a person may have."))
         kept = user.orm_spawners
         if server_name not in kept:

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -47,24 +48,40 @@ class LookBack:
     def __init__(self, source: Accounting) -> None:
         self._source = source
         self._asked: dict[int, asyncio.Future[JobUsage | None]] = {}
+        self._tries: dict[int, int] = {}
+        self._due: dict[int, float] = {}
+        self._ended = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
     async def usage(self, job: int) -> JobUsage | None:
         """What a job used, in a while; ``None`` where accounting does not tell."""
-        future = self._asked.setdefault(job, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        if job not in self._asked:
+            self._asked[job], self._tries[job] = loop.create_future(), 0
+            self._due[job] = loop.time() + self.PAUSES[0]
+            self._ended.set()  # it may be due before those that are waited for
         if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._run())
-        return await asyncio.shield(future)
+            self._task = loop.create_task(self._run())
+        return await asyncio.shield(self._asked[job])
 
     async def _run(self) -> None:
-        tries: dict[int, int] = {}
+        clock = asyncio.get_running_loop().time
         while self._asked:
-            await asyncio.sleep(self.PAUSES[min(tries.get(job, 0) for job in self._asked)])
-            found = await self._ask(list(self._asked))
-            for job, future in list(self._asked.items()):
-                tries[job] = tries.get(job, 0) + 1
-                if job in found or tries[job] >= len(self.PAUSES):
-                    del self._asked[job], tries[job]
+            self._ended.clear()
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), min(self._due.values()) - clock())
+                continue
+            asked = list(self._asked)
+            due = [job for job in asked if self._due[job] <= clock()]
+            found = await self._ask(asked)
+            for job in due:
+                self._tries[job] += 1
+                self._due[job] = clock() + self.PAUSES[min(self._tries[job], len(self.PAUSES) - 1)]
+            # Another's turn is none of a job's own: it would be given up before accounting has heard of it.
+            for job in asked:
+                if job in found or self._tries[job] >= len(self.PAUSES):
+                    future = self._asked.pop(job)
+                    del self._tries[job], self._due[job]
                     if not future.done():
                         future.set_result(found.get(job))
 

@@ -662,8 +662,9 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         """Tell the waiting person what happens, from what is asked for everybody: each of them costs the scheduler nothing."""
         told: dict[str, Any] | None = None
         while (event := self.event()) is not None:
-            if event != told:
-                told = event
+            news = {**event, "now": 0}
+            if news != told:
+                told = news
                 yield event
             if self.job is None:
                 await asyncio.sleep(NEWS_SECONDS / 4)
@@ -675,8 +676,8 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
 
     def event(self) -> dict[str, Any] | None:
         """What the waiting person is told at this moment, in words; ``None`` once the start is over."""
-        event = news(self._moment())
-        return event and {**event, "asked_at": self.asked_at or None}
+        event = news(moment := self._moment())
+        return event and {**event, "asked_at": self.asked_at or None, "now": int(moment.now)}
 
     def _moment(self) -> Moment:
         now = time.time()

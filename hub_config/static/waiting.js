@@ -14,6 +14,7 @@ let stream = null;
 let pause = FIRST_PAUSE;
 let leaving = false;
 let over = false;
+let ahead = 0; // of the hub's clock before this computer's, in seconds
 
 const fill = (text, values) => text.replace(/\{(\w+)\}/g, (_all, name) => values[name] ?? "");
 const time = (seconds) => {
@@ -44,7 +45,7 @@ function showStep(name, event) {
 function showExpected(event) {
   let text = "";
   if (event.expected) {
-    const late = event.expected * 1000 <= Date.now();
+    const late = event.expected <= Date.now() / 1000 + ahead;
     const values = { time: time(event.expected), was: event.was ? time(event.was) : "" };
     text = late ? words.soon : fill(values.was && values.was !== values.time ? words.moved : words.expected, values);
   }
@@ -52,6 +53,7 @@ function showExpected(event) {
 }
 
 function show(event) {
+  if (event.now) ahead = event.now - Date.now() / 1000;
   if (event.step) showStep(event.step, event);
   if (event.told) say(part("state"), event.told);
   showExpected(event);

@@ -9,6 +9,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 from hubclient import Hub, until
+from reconfigured import reconfigured
 
 BAD_NAMES = {
     "a path": "a/../../b",
@@ -85,6 +86,22 @@ def test_a_named_session_that_waits_can_be_followed_and_stopped(hub: Hub, ben: s
         assert f"/hub/api/users/{ben}/servers/later/progress" in shown.text
         hub.stop(ben, "later")
         until("the end of the job", lambda: hub.jobs(ben) == [])
+    finally:
+        hub.slurm("scontrol", "update", "PartitionName=cpu", "State=UP")
+
+
+def test_a_named_session_is_stopped_where_there_are_no_more_names(
+    hub: Hub, ben: str, bens_pages: httpx.Client, box: Any
+) -> None:
+    hub.slurm("scontrol", "update", "PartitionName=cpu", "State=DOWN")
+    try:
+        assert hub.start(ben, {"profile": "learn"}, "before").status_code == 202
+        hub.job(ben)
+        with reconfigured(hub, box, sessions_per_person=1):
+            until("the start goes on", lambda: "studiolo-cancel" in bens_pages.get(f"spawn-pending/{ben}/before").text)
+            assert hub.start(ben, {"profile": "learn"}, "another").status_code == 400
+            hub.stop(ben, "before")
+            until("the end of the job", lambda: hub.jobs(ben) == [])
     finally:
         hub.slurm("scontrol", "update", "PartitionName=cpu", "State=UP")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 from jinja2 import ChoiceLoader, DictLoader, Environment, FileSystemLoader, StrictUndefined
+from tornado.web import HTTPError
 
 from hub_config.assets import ASSETS
 from spawners import sessions
@@ -96,6 +98,39 @@ def test_the_smaller_request_is_one_click_from_the_start_page(site: Site) -> Non
     assert "opt-memory=1G" in link
     assert link.replace("&", "&amp;") in page
     assert last["advice"] in page
+
+
+@pytest.mark.parametrize(
+    ("action", "scope"),
+    [("new", "servers"), ("stop", "delete:servers"), ("extend", "servers"), ("delete", "delete:servers")],
+)
+def test_a_form_needs_the_scope_that_the_same_needs_over_rest(action: str, scope: str) -> None:
+    """A site may give its people less than JupyterHub does: their browsers' cookies are worth no more than a token."""
+    asked: list[str] = []
+    done: list[str] = []
+
+    async def act(_user: Any, name: str) -> str:
+        done.append(name)
+        return "/hub/home"
+
+    def page(*, allowed: bool) -> Any:
+        sent = {"action": action, "name": "run"}
+        return SimpleNamespace(
+            current_user=SimpleNamespace(name="ada"),
+            request=SimpleNamespace(body=b""),
+            get_body_argument=sent.get,
+            has_scope=lambda scope: asked.append(scope) or allowed,
+            redirect=lambda where, status: None,
+            trouble="",
+            **dict.fromkeys(("new", "stop", "extend", "delete_name"), act),
+        )
+
+    with pytest.raises(HTTPError, match="403"):
+        asyncio.run(HomePage.post(page(allowed=False)))
+    assert done == []
+    asyncio.run(HomePage.post(page(allowed=True)))
+    assert done == ["run"]
+    assert asked == [f"{scope}!server=ada/run"] * 2
 
 
 @pytest.mark.parametrize("name", ["home.js", "home.css"])

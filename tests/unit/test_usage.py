@@ -395,3 +395,37 @@ def test_a_job_that_accounting_learns_of_late_is_asked_for_again_and_one_it_neve
 
     assert virtually(end()) == [JobUsage(1, 60), None]
     assert accounting.asked == [[1, 5], [1, 5], [5]]
+
+
+def test_a_session_that_ends_meanwhile_costs_an_earlier_one_none_of_its_time(
+    virtually: Callable[[Any], Any],
+) -> None:
+    accounting = Accounting({})
+
+    async def end() -> tuple[JobUsage | None, JobUsage | None]:
+        look = LookBack(accounting)
+        first = asyncio.ensure_future(look.usage(1))
+        await asyncio.sleep(10)
+        second = asyncio.ensure_future(look.usage(2))
+        await asyncio.sleep(50)  # only now accounting hears of both
+        accounting.known_at |= {1: 1, 2: 1}
+        return await first, await second
+
+    assert virtually(end()) == (JobUsage(1, 60), JobUsage(2, 60))
+
+
+def test_a_session_that_ends_while_another_is_waited_for_is_asked_about_as_soon(
+    virtually: Callable[[Any], Any],
+) -> None:
+    accounting = Accounting({2: 1})
+
+    async def end() -> float:
+        look, clock = LookBack(accounting), asyncio.get_running_loop().time
+        waiting = asyncio.ensure_future(look.usage(1))
+        await asyncio.sleep(25)  # job 1 is due again in almost a minute
+        begun = clock()
+        assert await look.usage(2) == JobUsage(2, 60)
+        waiting.cancel()
+        return clock() - begun
+
+    assert virtually(end()) == pytest.approx(LookBack.PAUSES[0])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tornado.web import StaticFileHandler
 
-__all__ = ["ASSETS", "HANDLER", "Assets"]
+__all__ = ["ASSETS", "ROUTE", "Assets"]
 
 ASSETS = Path(__file__).resolve().parent / "static"
 
@@ -20,4 +20,4 @@ class Assets(StaticFileHandler):
         self.set_header("X-Content-Type-Options", "nosniff")
 
 
-HANDLER = (r"/studiolo/assets/(.*)", Assets, {"path": str(ASSETS)})
+ROUTE = (r"/studiolo/assets/(.*)", Assets, {"path": str(ASSETS)})

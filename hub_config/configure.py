@@ -52,7 +52,7 @@ def configure(c: Any, site: Site, site_file: str) -> None:
     sessions(c, site, site_file)
     web_server(c, site_file)
     pages(c, site)
-    handlers.install()
+    handlers.install(assets.ROUTE)
 
 
 def addresses(c: Any, site: Site) -> None:
@@ -195,7 +195,6 @@ def pages(c: Any, site: Site) -> None:
     """Our templates before JupyterHub's, and what they say."""
     c.JupyterHub.template_paths = [str(HERE / "templates")]
     speak_to_browsers()
-    c.JupyterHub.extra_handlers = [assets.HANDLER]
     c.JupyterHub.template_vars = {
         **TEMPLATE_WORDS,
         "studiolo_title": site.title,

@@ -185,8 +185,11 @@ class SessionPage(UserUrlHandler):  # type: ignore[misc]
         await super()._redirect_to_user_server(user, spawner)
 
 
-def install() -> None:
-    """Put our routes before JupyterHub's and take batchspawner's away. Called once, before the hub reads its routes."""
+def install(*further: tuple[Any, ...]) -> None:
+    """Put our routes before JupyterHub's and take batchspawner's away. Called once, before the hub reads its routes.
+
+    ``further`` are routes of pages: JupyterHub has a setting for those, which it calls deprecated at each start.
+    """
     ours = [
         (r"/api/studiolo/bootstrap", BootstrapHandler),
         (r"/api/studiolo/listening", ListeningHandler),
@@ -206,4 +209,5 @@ def install() -> None:
     ]
     pages = page_handlers.default_handlers
     instead = {HomeHandler: HomePage, SpawnHandler: SpawnPage, UserUrlHandler: SessionPage}
-    pages[:] = [(route[0], instead.get(route[1], route[1]), *route[2:]) for route in pages]
+    kept = [(route[0], instead.get(route[1], route[1]), *route[2:]) for route in pages if route not in further]
+    pages[:] = [*further, *kept]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextvars import copy_context
 from importlib.resources import files
 from pathlib import Path
@@ -184,3 +185,17 @@ def test_plurals_follow_each_language() -> None:
         return plural("%(count)s thing without translation", "%(count)s things without translation", 0)
 
     assert copy_context().run(told, "fr") == "0 things without translation"
+
+
+def test_the_lab_extension_says_as_much_in_each_language() -> None:
+    script = (PACKAGES[1] / "labextension" / "static" / "remoteEntry.js").read_text(encoding="utf-8")
+    said: dict[str, dict[str, tuple[int, list[str]]]] = {}
+    for language, block in re.findall(r"^    (en|fr|de): \{\n(.*?)^    \},$", script, re.DOTALL | re.MULTILINE):
+        said[language] = {
+            key: (len(re.findall(r"[.:](?= |$)", text.replace(" :", ":"))), sorted(re.findall(r"%\(\w+\)s", text)))
+            for key, text in re.findall(r'^      (\w+): "(.*)",$', block, re.MULTILINE)
+        }
+    assert set(said) == {"en", "fr", "de"}
+    assert said["en"]
+    assert said["fr"] == said["en"]
+    assert said["de"] == said["en"]

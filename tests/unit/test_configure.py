@@ -21,6 +21,7 @@ from jupyterhub.proxy import ConfigurableHTTPProxy
 from sqlalchemy.engine import make_url
 from traitlets.config import Config, Configurable
 
+from hub_config import assets
 from hub_config import configure as settings
 from hub_config.configure import configure, imported
 from hub_config.secret_files import secret
@@ -481,6 +482,13 @@ def test_installing_twice_changes_nothing_more(routes: list[Any]) -> None:
     once = list(routes)
     handlers.install()
     assert routes == once
+
+
+def test_what_pages_need_beside_is_there_once_and_before_the_rest(routes: list[Any]) -> None:
+    for _ in range(2):
+        handlers.install(assets.ROUTE)
+        assert jupyterhub.handlers.default_handlers.count(assets.ROUTE) == 1
+        assert handler_of(jupyterhub.handlers.default_handlers, "/studiolo/assets/start.js") is assets.Assets
 
 
 def test_the_routes_are_those_that_jupyterhub_reads() -> None:

@@ -5,46 +5,32 @@ The page itself comes from the hub's memory and database: Slurm is asked only wh
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Any
 from urllib.parse import urlencode
 
 from jupyterhub.handlers.pages import HomeHandler
-from jupyterhub.slugs import normalise_unicode, safe_slug
+from jupyterhub.slugs import normalise_unicode
 from jupyterhub.utils import url_escape_path, url_path_join
 from tornado import web
 
 from spawners.engine import SITE_SETTING, Engine, engine_for
 from spawners.extend import ExtensionRefused, extend, own_session
-from spawners.named import LONGEST_TITLE, NamedSessions, title_refusal
+from spawners.named import LONGEST_TITLE, NamedSessions, free_name, title_refusal
 from spawners.sessions import look_at, overview, resources_words, title_of
-from spawners.stopping import let_go
+from spawners.stopping import stop
 from studiolo.errors import RequestError
 from studiolo.language import _
 from studiolo.request import check
 from studiolo.units import memory_words, minutes_words
 
-__all__ = ["EXTENSIONS", "HomePage", "free_name"]
+__all__ = ["EXTENSIONS", "HomePage"]
 
 MAX_BODY = 4096
-STOP_SECONDS = 2.0  # what the page waits for a stop; it shows the rest as it happens
 # Each form's action needs what the same needs over REST.
 SCOPES = {"new": "servers", "stop": "delete:servers", "extend": "servers", "delete": "delete:servers"}
 EXTENSIONS = (30, 60, 120, 240, 480, 1440)
 """Steps that the page offers, in minutes, as far as they are allowed."""
-LONGEST_NAME = 30
-
-
-def free_name(title: str, taken: Any) -> str:
-    """A name for a new session of that title. Titles that differ only in what an address can not hold are different ones."""
-    slug: str = safe_slug(title, avoid_collisions=False)
-    name, number = slug, 2
-    while name in taken:
-        end = f"-{number}"
-        name = slug[: LONGEST_NAME - len(end)].rstrip("-") + end
-        number += 1
-    return name
 
 
 def steps(most: int) -> list[tuple[int, str]]:
@@ -144,16 +130,8 @@ class HomePage(NamedSessions, HomeHandler):  # type: ignore[misc]  # JupyterHub 
     async def stop(self, user: Any, name: str) -> str:
         """Stop a session, or its start; what takes longer than a moment goes on behind the page."""
         if name in user.spawners and user.spawners[name].active:
-            task = asyncio.ensure_future(self._stop(user, name))
-            self.engine.keep(_told(task))
-            await asyncio.wait([task], timeout=STOP_SECONDS)
+            await stop(self, self.engine, user, name)
         return ""
-
-    async def _stop(self, user: Any, name: str) -> None:
-        await let_go(self.engine, user, user.name, name)
-        spawner = user.spawners.get(name)
-        if spawner is not None and spawner.ready and not spawner.pending and await spawner.poll_and_notify() is None:
-            await self.stop_single_user(user, name)
 
     async def extend(self, user: Any, name: str) -> str:
         """Give a session more time."""
@@ -179,10 +157,3 @@ class HomePage(NamedSessions, HomeHandler):  # type: ignore[misc]  # JupyterHub 
         user.spawners.pop(name, None)
         self.db.commit()
         return ""
-
-
-async def _told(task: asyncio.Future[None]) -> None:
-    """Wait for a stop that nobody may be waiting for any more; JupyterHub has logged its failure already."""
-    await asyncio.wait([task])
-    if not task.cancelled():
-        task.exception()

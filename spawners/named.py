@@ -13,24 +13,30 @@ from typing import Any
 
 from jupyterhub.handlers.pages import SpawnHandler
 from jupyterhub.scopes import needs_scope
-from jupyterhub.slugs import is_valid_display_name, is_valid_safe_slug, normalise_unicode
+from jupyterhub.slugs import is_valid_display_name, is_valid_safe_slug, normalise_unicode, safe_slug
+from jupyterhub.utils import url_escape_path, url_path_join
 from tornado import web
 from tornado.httputil import url_concat
 
 from spawners.engine import SITE_SETTING, engine_for
+from spawners.form import choice_words
 from spawners.offers import offers
 from spawners.presets import PresetsUnreadable, presets_of
 from spawners.startpage import link_options, start_page
+from spawners.stopping import stop
 from studiolo.errors import shown
 from studiolo.language import _
 
-__all__ = ["NamedSessions", "SpawnPage", "kept_names", "limit_refusal", "name_refusal", "title_refusal"]
+__all__ = ["NamedSessions", "SpawnPage", "free_name", "kept_names", "limit_refusal", "name_refusal", "title_refusal"]
 
 
+NO_LINK = ("next", "display_name")  # what may stand in the address of the page besides options
 # A session that is stopped keeps its name and its last choice until its owner deletes it; so many at most, whoever
 # sends names by the thousand.
 KEPT_NAMES = 20
 LONGEST_TITLE = 60  # fits on the pages
+LONGEST_NAME = 30
+STOP_FIRST = "studiolo-stop-first"  # the button of a form; no option of a session has such a name
 
 
 def kept_names(limit: int) -> int:
@@ -58,6 +64,17 @@ def title_refusal(title: object) -> str:
         title=shown(title),
         most=LONGEST_TITLE,
     )
+
+
+def free_name(title: str, taken: Any) -> str:
+    """A name for a new session of that title. Titles that differ only in what an address can not hold are different ones."""
+    slug: str = safe_slug(title, avoid_collisions=False)
+    name, number = slug, 2
+    while name in taken:
+        end = f"-{number}"
+        name = slug[: LONGEST_NAME - len(end)].rstrip("-") + end
+        number += 1
+    return name
 
 
 def limit_refusal(others: Sequence[str], limit: int) -> str:
@@ -165,8 +182,53 @@ class SpawnPage(NamedSessions, SpawnHandler):  # type: ignore[misc]  # JupyterHu
         return told
 
     @needs_scope("servers")  # type: ignore[untyped-decorator]
+    async def _get(self, user_name: str, server_name: str, display_name: str) -> None:
+        """The page; or, where a link leads to a session that is there already, what to do about it."""
+        user = self.find_user(user_name)
+        if user is not None and server_name in user.spawners and user.spawners[server_name].active:
+            query = {key: [value.decode() for value in values] for key, values in self.request.query_arguments.items()}
+            if link := link_options({key: values for key, values in query.items() if key not in NO_LINK}):
+                await self._ask_first(user, server_name, link)
+                return
+        await super()._get(user_name=user_name, server_name=server_name, display_name=display_name)
+
+    async def _ask_first(self, user: Any, name: str, link: dict[str, object], trouble: str = "") -> None:
+        """A link neither opens nor stops anything by itself, and what it holds is not lost."""
+        site, spawner = engine_for(self.settings[SITE_SETTING]).site, user.spawners[name]
+        state = "stopping" if spawner.pending == "stop" else "ready" if spawner.ready else "starting"
+        profile = site.profiles.get(str(link.get("profile") or site.default_profile))
+        another = free_name(profile.title if profile else "link", user.orm_spawners)
+        may = self.sessions_per_person > 1 and not self.over_limit(user, another)
+        page = await self.render_template(
+            "spawn_running.html",
+            state=state,
+            choice=choice_words(site, link),
+            open_url=user.server_url(name) if state == "ready" else self._get_pending_url(user, name),
+            another_url=f"{self._address_of(user, another)}?{self.request.query}" if may else "",
+            url=self.request.uri,
+            stop_field=STOP_FIRST,
+            trouble=trouble,
+        )
+        self.set_header("Cache-Control", "no-store")
+        self.finish(page)
+
+    def _address_of(self, user: Any, name: str) -> str:
+        return str(url_path_join(self.hub.base_url, "spawn", user.escaped_name, url_escape_path(name)))
+
+    @needs_scope("delete:servers")  # type: ignore[untyped-decorator]
+    async def _stop_first(self, user_name: str, server_name: str) -> None:
+        """Stop what a link's page has asked about, and come back to the link."""
+        user = self.find_user(user_name)
+        if user is not None and server_name in user.spawners and user.spawners[server_name].active:
+            await stop(self, engine_for(self.settings[SITE_SETTING]), user, server_name)
+        self.redirect(self.request.uri, status=303)
+
+    @needs_scope("servers")  # type: ignore[untyped-decorator]
     async def _post(self, user_name: str, server_name: str, display_name: str) -> None:
         """Start; or, where another tab has done so already, go to what is on its way instead of refusing."""
+        if self.get_body_argument(STOP_FIRST, ""):
+            await self._stop_first(user_name=user_name, server_name=server_name)
+            return
         user = self.find_user(user_name)
         if user is not None and server_name in user.spawners and user.spawners[server_name].active:
             self.redirect(self._get_pending_url(user, server_name))

@@ -1,4 +1,4 @@
-"""Letting go of a session that is being started, for as long as that takes, before JupyterHub stops it."""
+"""Stopping a session; one that is being started is let go of first, for as long as that takes."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Any
 
 from spawners.engine import Engine
 
-__all__ = ["let_go"]
+__all__ = ["let_go", "stop"]
 
 SLOW_STOP_SECONDS = 10
+STOP_SECONDS = 2.0  # what a page waits for a stop; it shows the rest as it happens
 
 
 async def let_go(engine: Engine, user: Any, user_name: str, server_name: str) -> None:
@@ -30,3 +31,24 @@ async def let_go(engine: Engine, user: Any, user_name: str, server_name: str) ->
         await asyncio.wait([spawner._stop_future], timeout=SLOW_STOP_SECONDS)
         if spawner._stop_future.done():
             spawner._stop_future.result()
+
+
+async def stop(handler: Any, engine: Engine, user: Any, name: str) -> None:
+    """Stop a session, or its start, for a page of JupyterHub's: what takes longer than a moment goes on behind it."""
+    task = asyncio.ensure_future(_stop(handler, engine, user, name))
+    engine.keep(_told(task))
+    await asyncio.wait([task], timeout=STOP_SECONDS)
+
+
+async def _stop(handler: Any, engine: Engine, user: Any, name: str) -> None:
+    await let_go(engine, user, user.name, name)
+    spawner = user.spawners.get(name)
+    if spawner is not None and spawner.ready and not spawner.pending and await spawner.poll_and_notify() is None:
+        await handler.stop_single_user(user, name)
+
+
+async def _told(task: asyncio.Future[None]) -> None:
+    """Wait for a stop that nobody may be waiting for any more; JupyterHub has logged its failure already."""
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.exception()

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spawners.extend import Room, changed, not_as_started, refusal, room_for
-from spawners.home import free_name, steps
-from spawners.named import name_refusal
+from spawners.home import steps
+from spawners.named import free_name, name_refusal
 from spawners.rightsize import Used, record
 from spawners.sessions import Seen, described, last_use, resources_words
 from spawners.usage import Usage

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
 
+from spawners import limits
 from spawners.estimates import Foretold
 from studiolo.errors import printable
 from studiolo.language import _
@@ -26,11 +27,11 @@ from studiolo.slurm.resources import Resources
 __all__ = ["Kind", "Obstacle", "Payer", "Verdict", "View", "cost", "is_open_question", "judge", "payer", "wanted"]
 
 Starts = Literal["now", "later", "unknown", "never"]
-Kind = Literal["closed", "maintenance", "budget", "not-yours", "too-big", "refused"]
+Kind = Literal["closed", "maintenance", "budget", "limit", "not-yours", "too-big", "refused"]
 
 # Slurm's scheduler looks at its queue once or a few times a minute: what it says to begin within that begins now.
 NOW_SECONDS = 60
-_DECIDED = frozenset({"closed", "budget", "not-yours", "too-big"})  # by the hub alone
+_DECIDED = frozenset({"closed", "budget", "limit", "not-yours", "too-big"})  # by the hub alone
 _NOT_THEIRS = re.compile(r"invalid account|invalid qos|not permitted|permission denied", re.IGNORECASE)
 
 
@@ -259,10 +260,15 @@ def judge(
     place = view.partitions.get(request.partition) if view else None
     room = view.room(request, site) if view and place and not request.reservation else None
     fixed = _not_theirs(request, site, who, place) or _over_budget(request, site, who, place)
+    limited = limits.obstacle(request, site, who.name, who.charged(request), who.budgets) if fixed is None else None
+    if limited and limited[0] == "never":
+        fixed = Obstacle("limit", limited[1])
     if view is not None:
         fixed = fixed or _closed(request, site, place)
     if place is not None:
         fixed = fixed or _too_big(request, site, place)
+    if fixed is None and limited and answers:
+        return Verdict("later", None, room, Obstacle("limit", limited[1]))
     if fixed is None and view is not None and place is not None and answers:
         return _timed(request, site, view, room, foretold)
     return Verdict("never" if fixed else "unknown", None, room, fixed)
@@ -286,7 +292,7 @@ def _timed(request: Request, site: Site, view: View, room: int | None, foretold:
 def is_open_question(request: Request, view: View | None, verdict: Verdict) -> bool:
     """Whether only Slurm can tell more: there is no room now, somebody is in line, or it is inside a reservation."""
     place = view.partitions.get(request.partition) if view else None
-    if place is None or (verdict.starts == "never" and verdict.obstacle and verdict.obstacle.kind in _DECIDED):
+    if place is None or (verdict.obstacle and verdict.obstacle.kind in _DECIDED):
         return False
     return not (verdict.room and not place.contested)
 
@@ -324,8 +330,8 @@ def _over_budget(request: Request, site: Site, who: Payer, place: PartitionView 
     told = _(
         "The project %(account)s has %(left)s GPU-hours left, and this session may need %(needs)s.",
         account=title,
-        left=f"{left:.3g}",
-        needs=f"{needs:.3g}",
+        left=limits.figure(left),
+        needs=limits.figure(needs),
     )
     return Obstacle("budget", told)
 

@@ -10,9 +10,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
-__all__ = ["Allowance", "Budgets", "GpuHours", "parse_associations"]
+from studiolo.slurm.limits import Bound, QosLimits, parse_bounds, parse_qos
 
+__all__ = ["Allowance", "Bounds", "Budgets", "GpuHours", "parse_associations"]
+
+_HOURS = frozenset({"gres/gpu", "billing"})  # of which what is left is told in hours of GPUs
 MINUTES_AN_HOUR = 60
 MAX_PARENTS = 64  # an account above itself must not be followed for ever
 _AMOUNT = re.compile(r"([^=,]+)=(N|[0-9]{1,18})\(([0-9]{1,18})\)")
@@ -41,12 +45,23 @@ class GpuHours:
 class Allowance:
     """What an account, or a person in it, may use in all and has used, by kind of resource in minutes.
 
-    ``used`` is ``None`` where nobody says; ``parent`` is the account above, empty for none.
+    ``used`` is ``None`` where nobody says; ``parent`` is the account above, empty for none; ``bounds`` are its other limits.
     """
 
     limits: Mapping[str, int] = field(default_factory=dict)
     used: Mapping[str, int] | None = None
     parent: str = ""
+    bounds: tuple[Bound, ...] = ()
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """Limits of one that Slurm holds to them: ``of`` a person in an account or QoS, an account (perhaps in a QoS), a QoS."""
+
+    of: Literal["person", "account", "qos"]
+    account: str
+    qos: str
+    bounds: tuple[Bound, ...]
 
 
 @dataclass(frozen=True)
@@ -62,6 +77,7 @@ class Budgets:
     members: Mapping[str, frozenset[str]]
     defaults: Mapping[str, str]
     personal: Mapping[tuple[str, str], Allowance] = field(default_factory=dict)
+    qos: Mapping[str, QosLimits] = field(default_factory=dict)
 
     def of(self, person: str) -> frozenset[str] | None:
         """The accounts of a person; ``None`` where Slurm told of none: it may just not show them to the hub."""
@@ -77,6 +93,26 @@ class Budgets:
                 return
             yield found
             account = found.parent
+
+    def bounds(self, person: str, account: str, qos: str | None) -> Iterator[Bounds]:
+        """All further limits that bind a person who charges an account under a QoS; ``None`` for one that is not known.
+
+        A limit of accounts is left out where the QoS, or one that it may be, has the same: then that one counts.
+        """
+        named = self.qos.get(qos) if qos is not None else None
+        may_be = [named] if named else [] if qos is not None else [*self.qos.values()]
+        overridden = {limit for each in may_be for limit in each.overrides}
+        if named and qos:
+            yield Bounds("person", "", qos, named.each(named.people, person))
+            yield Bounds("account", account, qos, named.each(named.accounts, account))
+            yield Bounds("qos", "", qos, named.own)
+        own = self.personal.get((account, person))
+        for allowance in self.allowances(person, account):
+            kept = [bound for bound in allowance.bounds if (bound.name, bound.kind) not in overridden]
+            # The rest says what becomes of people, each of whom has a copy.
+            bounds = [bound for bound in kept if allowance is own or bound.name.startswith("Grp")]
+            yield Bounds("person" if allowance is own else "account", account, "", tuple(bounds))
+            account = account if allowance is own else allowance.parent
 
     def gpu_hours(self, person: str, account: str, weight: float = 0.0) -> GpuHours:
         """GPU-hours of an account for a person: those of the limit of which least is left.
@@ -100,39 +136,48 @@ def _bounds(allowance: Allowance, weight: float) -> Iterator[GpuHours]:
 
 
 def parse_associations(output: str, taken: float) -> Budgets:
-    """Read ``scontrol --oneliner show assoc_mgr flags=assoc``. Raises ``ValueError`` on half an answer."""
+    """Read ``scontrol --oneliner show assoc_mgr flags=assoc,qos``. Raises ``ValueError`` on half an answer."""
     if not output.endswith("\n"):
         raise ValueError(f"the last line is half: {output[-200:]!r}")
     accounts: dict[str, Allowance] = {}
     members: dict[str, set[str]] = {}
     defaults: dict[str, str] = {}
     personal: dict[tuple[str, str], Allowance] = {}
+    qos: list[str] = []
+    numbers: dict[str, str] = {}
     for line in output.split("\n"):
+        if line.startswith("QOS="):
+            qos.append(line)
         if not line.startswith("ClusterName="):
             continue
         fact = _ASSOCIATION.match(line)
         if fact is None:
             raise ValueError(f"no account, limits or default in {line[:200]!r}")
         account, person = fact["account"].lower(), _unnumbered(fact["person"])
-        allowance = _allowance(fact["minutes"], _unnumbered(fact["parent"]))
+        allowance = _allowance(fact["minutes"], _unnumbered(fact["parent"]), line[fact.end("default") :])
         if not person:
             accounts[account] = allowance
             continue
+        numbers[fact["person"].partition("(")[2].rstrip(")")] = person
         members.setdefault(person, set()).add(account)
         if fact["default"] == "Yes":
             defaults[person] = account
-        if allowance.limits and not fact["partition"]:  # one for a partition alone binds nowhere else
+        if (allowance.limits or allowance.bounds) and not fact[
+            "partition"
+        ]:  # one for a partition alone binds nowhere else
             personal[account, person] = allowance
-    return Budgets(taken, accounts, {person: frozenset(of) for person, of in members.items()}, defaults, personal)
+    people = {person: frozenset(of) for person, of in members.items()}
+    return Budgets(taken, accounts, people, defaults, personal, dict(parse_qos(line, numbers) for line in qos))
 
 
-def _allowance(text: str, parent: str) -> Allowance:
+def _allowance(text: str, parent: str, facts: str) -> Allowance:
     limits, used = {}, {}
     for kind, limit, minutes in _AMOUNT.findall(text):
         used[kind.lower()] = int(minutes)
         if limit != "N":
             limits[kind.lower()] = int(limit)
-    return Allowance(limits, used, parent)
+    bounds = [one for one in parse_bounds(facts) if one.name != "GrpTRESMins" or one.kind not in _HOURS]
+    return Allowance(limits, used, parent, tuple(bounds))
 
 
 def _unnumbered(text: str) -> str:

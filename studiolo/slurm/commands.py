@@ -190,7 +190,7 @@ class CommandSlurm:
     async def budgets(self) -> Budgets:
         """Ask for all accounts, who is in them and what is left of each: one question, which slurmctld answers from memory."""
         taken = time.time()
-        answer = await self._ask(["scontrol", "--oneliner", "show", "assoc_mgr", "flags=assoc"])
+        answer = await self._ask(["scontrol", "--oneliner", "show", "assoc_mgr", "flags=assoc,qos"])
         return await asyncio.to_thread(
             self._parsed, lambda out: parse_associations(out, taken), answer, "list accounts"
         )

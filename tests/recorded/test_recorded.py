@@ -538,6 +538,32 @@ def test_the_newer_way_of_naming_parents_is_read() -> None:
     assert found.gpu_hours("ada", "playground").limit == 1000.0
 
 
+def test_limits_are_read_of_whom_they_bind_with_what_is_in_use() -> None:
+    found = budgets("limits_of_people_projects_and_qos_22.05")
+
+    def told(person: str, qos: str | None) -> dict[tuple[str, str, str], tuple[int, int | None]]:
+        held = found.bounds(person, "playground", qos)
+        return {(each.of, one.name, one.kind): (one.allowed, one.used) for each in held for one in each.bounds}
+
+    ada = told("ada", "playground")
+    assert ada["person", "MaxJobsPU", "jobs"] == (4, 1)
+    assert ada["person", "MaxTRESPU", "gres/gpu"] == (1, 0)
+    assert ada["account", "MaxTRESPA", "cpu"] == (60, 1)
+    assert ada["account", "GrpWall", "wall"] == (500000, 0)
+    assert ada["qos", "MaxWallPJ", "wall"] == (240, None)
+    assert ada["qos", "GrpTRESRunMins", "cpu"] == (70000, 60)
+    # Where the QoS has the same limit, it counts in place of her own and the account's.
+    assert ("person", "MaxJobs", "jobs") not in ada
+    assert ("account", "GrpTRES", "gres/gpu") not in ada
+    # Slurm names in a QoS only those who have used something: for others it is the same limit, untouched.
+    assert told("emil", "playground")["person", "MaxJobsPU", "jobs"] == (4, 0)
+    # Under a QoS that has none, her own count; where it may be either, neither is told.
+    assert told("ada", "normal")["person", "MaxSubmitJobs", "jobs"] == (5, 1)
+    assert told("ada", "normal")["account", "GrpTRES", "gres/gpu"] == (7, 0)
+    assert ("person", "MaxSubmitJobs", "jobs") not in told("ada", None)
+    assert found.gpu_hours("ada", "playground").limit == 1000.0
+
+
 def test_an_account_above_itself_is_not_followed_for_ever() -> None:
     assert budgets("an_account_above_itself").gpu_hours("ada", "playground").limit == 1000.0
 

@@ -7,6 +7,7 @@ it holds. Nothing here waits for Slurm but what says so.
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Mapping
 from functools import lru_cache, partial
@@ -14,6 +15,7 @@ from functools import lru_cache, partial
 from spawners.alternatives import Alternative, alternatives, best
 from spawners.estimates import EstimatePace, Estimates
 from spawners.verdict import Payer, Verdict, View, is_open_question, judge, payer
+from studiolo.errors import RequestError
 from studiolo.request import Request, check
 from studiolo.script import Directives
 from studiolo.site import Site
@@ -60,6 +62,7 @@ class Choosing:
             name: alternatives({"profile": name}, request, site) for name, request in self._requests.items()
         }
         self.question = lru_cache(maxsize=1000)(self._question)
+        self._checked = lru_cache(maxsize=1000)(self._check)
         for name, cache in facts.items():
             cache.prepare = partial(self._prepare, name)
 
@@ -166,6 +169,25 @@ class Choosing:
             for proposal, found in judged:
                 self._want(proposal.request, found, person, now)
         return request, verdict, best(verdict, judged, now)
+
+    def kept(
+        self, options: Mapping[str, object], person: str, now: float, *, may_ask: bool
+    ) -> tuple[Request, Verdict] | None:
+        """Decide on a choice that somebody has kept; ``None`` where the site does not allow it now."""
+        request = self._checked(json.dumps(options, sort_keys=True, default=str))
+        if request is None:
+            return None
+        verdict = self.verdict(request, person, now)
+        is_open = is_open_question(request, self.view(request.cluster, now), verdict)
+        if may_ask and is_open and self.answers(request.cluster):
+            self.estimates[request.cluster].want(self.question(request), person, spare=True)
+        return request, verdict
+
+    def _check(self, options: str) -> Request | None:
+        try:
+            return check(json.loads(options), self.site)
+        except RequestError:
+            return None
 
     async def asked(
         self, options: Mapping[str, object], person: str, now: float

@@ -37,9 +37,9 @@ class EstimatePace:
     """How often to ask, in seconds: an answer is good for ``fresh`` and told for ``kept`` where there is no newer one.
 
     ``per_minute`` questions at most for everybody, of which ``shared`` for what all are shown (the profiles) and
-    ``per_person`` for what one person wants to know; ``at_once`` are under way. While Slurm is
-    silent nobody asks for a pause that grows to ``silent``; for whom Slurm may not be asked, ``barred``. ``patience`` is how
-    long somebody waits who wants the answer now.
+    ``per_person`` for what one person wants to know, half of either at most for what nobody waits for; ``at_once`` are under
+    way. While Slurm is silent nobody asks for a pause that grows to ``silent``; for whom Slurm may not be asked, ``barred``.
+    ``patience`` is how long somebody waits who wants the answer now.
     """
 
     fresh: float = 60.0
@@ -85,16 +85,19 @@ class Estimates:
         """What is known of a question; asks nobody."""
         return self._known(directives, person, self.pace.kept)
 
-    def want(self, directives: Directives, person: str, *, shared: bool = False) -> None:
+    def want(self, directives: Directives, person: str, *, shared: bool = False, spare: bool = False) -> None:
         """Have a question put beside everything else, unless the answer is fresh, on its way or too much to ask for.
 
-        ``shared`` is one that everybody has: then ``person`` is only in whose name it is put.
+        ``shared`` is one that everybody has: then ``person`` is only in whose name it is put. ``spare`` is one that nobody
+        waits for: it leaves half of what one person and all of them may ask to those who do.
         """
         now = self._clock()
         asked = (directives, _whose(directives, person))
         if self._mute or asked in self._under_way or self._known(directives, person, self.pace.fresh):
             return
-        if now < self._next or now < self._barred.get(person, now) or not self._may_ask("" if shared else person, now):
+        if now < self._next or now < self._barred.get(person, now):
+            return
+        if not self._may_ask("" if shared else person, now, part=2 if spare else 1):
             return
         self._asked.append((now, "" if shared else person))
         self._under_way[asked] = asyncio.get_running_loop().create_task(self._ask(directives, person))
@@ -113,7 +116,7 @@ class Estimates:
         fresh = [told for told in found if told and told[0] >= oldest]
         return max(fresh, key=lambda told: told[0])[1] if fresh else None
 
-    def _may_ask(self, whose: str, now: float) -> bool:
+    def _may_ask(self, whose: str, now: float, part: int) -> bool:
         while self._asked and self._asked[0][0] <= now - MINUTE:
             self._asked.popleft()
         own = sum(1 for _when, name in self._asked if name == whose)
@@ -121,7 +124,7 @@ class Estimates:
             return len(self._asked) < self.pace.per_minute and own < self.pace.shared
         # However many try things out, the profiles' share is left to those who look.
         personal = sum(1 for _when, name in self._asked if name)
-        return own < self.pace.per_person and personal < self.pace.per_minute - self.pace.shared
+        return own < self.pace.per_person // part and personal < (self.pace.per_minute - self.pace.shared) // part
 
     async def _ask(self, directives: Directives, person: str) -> None:
         try:

@@ -18,7 +18,7 @@ from studiolo.request import FIELDS
 from studiolo.site import Profile, Site
 from studiolo.units import memory_words, minutes_words, parse_memory, parse_minutes
 
-__all__ = ["choice_words", "choices", "field_of", "needs", "options", "render", "words"]
+__all__ = ["choice_words", "choices", "field_of", "needs", "options", "outlook", "render", "words"]
 
 
 def render(
@@ -230,14 +230,18 @@ def words() -> dict[str, str]:
 
 
 def _live(offers: Mapping[str, Any] | None, name: str) -> dict[str, str]:
-    """What the script would show first: when a card starts, and what hinders it."""
     known = offers["profiles"].get(name) if offers else None
-    if not offers or not known or known["starts"] == "unknown":
+    return outlook(known, offers["now"] if offers else 0)
+
+
+def outlook(known: Mapping[str, Any] | None, now: int) -> dict[str, str]:
+    """What the script would show first of a choice: when it starts, and what hinders it."""
+    if not known or known["starts"] == "unknown":
         return {"kind": "", "starts": "", "obstacle": ""}
     told = {"now": _("Starts now"), "never": _("Can not start as it stands")}
     starts = told.get(known["starts"], _("Has to wait; nobody can say yet how long"))
     if known["starts"] == "later" and known["expected"]:
-        minutes = max(1, round((known["expected"] - offers["now"]) / 60))
+        minutes = max(1, round((known["expected"] - now) / 60))
         starts = _("Starts in about %(time)s", time=minutes_words(minutes))
     return {"kind": known["starts"], "starts": starts, "obstacle": (known["obstacle"] or {}).get("text", "")}
 

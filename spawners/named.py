@@ -20,7 +20,7 @@ from tornado.httputil import url_concat
 
 from spawners.engine import SITE_SETTING, engine_for
 from spawners.form import choice_words
-from spawners.offers import offers
+from spawners.offers import kept, offers
 from spawners.presets import PresetsUnreadable, presets_of
 from spawners.startpage import link_options, start_page
 from spawners.stopping import stop
@@ -265,14 +265,20 @@ class SpawnPage(NamedSessions, SpawnHandler):  # type: ignore[misc]  # JupyterHu
             preset=self.get_query_argument("preset", None),
             submitted=submitted,
             # What is known at this moment; the page's script asks for more.
-            live=offers(engine.choosing, self.current_user.name, time.time(), may_ask=False),
+            live=self._live(spawner.user_options or {}, presets),
         ) | {
             "session_title": spawner.display_name or self.session_name,
             "presets_fault": presets_fault,
+            "session": self.session_name if for_user.name == self.current_user.name else None,
             "url": self._own_address(),
         }
         page: str = await super()._render_form(for_user, str(self._page["form"]), message, html_message)
         return page
+
+    def _live(self, last: dict[str, object], presets: dict[str, dict[str, object]]) -> dict[str, Any]:
+        choosing, person, now = engine_for(self.settings[SITE_SETTING]).choosing, self.current_user.name, time.time()
+        told = offers(choosing, person, now, may_ask=False)
+        return {**told, "kept": kept(choosing, last, presets, person, now, may_ask=False)}
 
     def _own_address(self) -> str:
         """Where the form is sent to: this page, less what filled it in."""

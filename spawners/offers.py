@@ -21,6 +21,7 @@ from spawners.alternatives import words
 from spawners.callers import TAGLESS
 from spawners.choosing import Choosing, Proposal
 from spawners.engine import SITE_SETTING, engine_for
+from spawners.presets import PresetsUnreadable, presets_of
 from spawners.verdict import PartitionView, Verdict, View, cost
 from studiolo.errors import Fault, RequestError, printable
 from studiolo.request import Request
@@ -29,7 +30,7 @@ from studiolo.slurm.budgets import GpuHours
 from studiolo.slurm.facts import ReservationFacts
 from studiolo.slurm.resources import Resources
 
-__all__ = ["EstimateHandler", "OffersEventsHandler", "OffersHandler", "estimate", "offers"]
+__all__ = ["EstimateHandler", "OffersEventsHandler", "OffersHandler", "estimate", "kept", "offers"]
 
 MAX_BODY = 16384
 EVENT_SECONDS = 3.0
@@ -62,7 +63,19 @@ class _Handler(APIHandler):  # type: ignore[misc]  # JupyterHub has no types
         """The offers to the caller, as they are now."""
         may_ask = self.may_ask()
         # A token that may do nothing, a stranger's server's say, is told nothing of its owner's projects.
-        return offers(self.choosing, self.person() if may_ask else "", time.time(), may_ask=may_ask)
+        person, now = self.person() if may_ask else "", time.time()
+        told = offers(self.choosing, person, now, may_ask=may_ask)
+        return {**told, "kept": self._kept(person, now) if person else None}
+
+    def _kept(self, person: str, now: float) -> dict[str, Any]:
+        """The caller's presets, and what they chose last for the session that is named in the address."""
+        try:
+            presets = presets_of(self.choosing.site, person).all()
+        except PresetsUnreadable as error:
+            self.log.error("%s", error)
+            presets = {}
+        found = self.current_user.orm_spawners.get(self.get_argument("session", ""))
+        return kept(self.choosing, (found.user_options if found else None) or {}, presets, person, now, may_ask=True)
 
     def answer(self, content: object) -> None:
         """Finish with JSON that no cache keeps."""
@@ -170,6 +183,25 @@ def offers(choosing: Choosing, person: str, now: float, *, may_ask: bool) -> dic
         "partitions": {name: _partition(site, name, views[site.cluster_of(name)]) for name in site.partitions},
         "reservations": [told for view in views.values() if view for told in _reservations(site, view, person, now)],
     }
+
+
+def kept(
+    choosing: Choosing,
+    last: Mapping[str, object],
+    presets: Mapping[str, Mapping[str, object]],
+    person: str,
+    now: float,
+    *,
+    may_ask: bool,
+) -> dict[str, Any]:
+    """What somebody's ``last`` choice and their presets would mean now; ``None`` for what the site does not allow."""
+    site = choosing.site
+
+    def told(options: Mapping[str, object]) -> dict[str, Any] | None:
+        found = choosing.kept(options, person, now, may_ask=may_ask)
+        return {**_verdict(found[1]), **_cost(found[0], site)} if found else None
+
+    return {"last": told(last) if last else None, "presets": {name: told(options) for name, options in presets.items()}}
 
 
 async def estimate(choosing: Choosing, person: str, options: Mapping[str, object], now: float) -> dict[str, Any]:

@@ -54,6 +54,8 @@ def start_page(
         if preset is not None:
             notice = _("You have no preset of that name.")
     faults = faults_of(site, values)
+    kept_now = (live or {}).get("kept") or {"last": None, "presets": {}}
+    now = live["now"] if live else 0
     return {
         "form": form.render(site, values, faults, live),
         "live": live,
@@ -61,9 +63,15 @@ def start_page(
         "notice": notice,
         "faults": [_shown(fault) for fault in faults],
         "refused": submitted is not None,
-        "last": _again(site, last) if last else None,
+        "last": _again(site, last) | {"live": form.outlook(kept_now["last"], now)} if last else None,
         "presets": [
-            {"name": name, "words": form.choice_words(site, choice), "allowed": not faults_of(site, choice)}
+            {
+                "name": name,
+                "words": form.choice_words(site, choice),
+                "options": kept(choice),
+                "allowed": not faults_of(site, choice),
+                "live": form.outlook(kept_now["presets"].get(name), now),
+            }
             for name, choice in presets.items()
         ],
         "choices": form.choices(site),

@@ -174,6 +174,16 @@ function asMinutes(text = "") {
 
 let said = "";
 
+/** What was kept is shown as the cards are: its own answer comes with the offers. */
+function showKept() {
+  const again = element("studiolo-again");
+  const kept = [...page.querySelectorAll("[data-preset]")].map((place) => [place, offers?.kept?.presets[place.dataset.preset]]);
+  for (const [place, known] of again ? [[again, offers?.kept?.last], ...kept] : kept) {
+    const options = JSON.parse(place.dataset.options);
+    show(place, known ?? outlook(options), options);
+  }
+}
+
 function showChoice() {
   const options = chosen();
   const known = outlook(options);
@@ -193,11 +203,7 @@ function showChoice() {
     said = state;
   }
   element("studiolo-plain").hidden = isPlain(options);
-  const again = element("studiolo-again");
-  if (again) {
-    const lastOptions = JSON.parse(again.dataset.options);
-    show(again, outlook(lastOptions), lastOptions);
-  }
+  showKept();
 }
 
 // --- Faults and limits at the fields ------------------------------------------------------------------------------------
@@ -365,7 +371,9 @@ function showOffers() {
 let pause = 2_000; // ms before the next try, while the hub is away
 
 function listen() {
-  const events = new EventSource(`${page.dataset.offers}?_xsrf=${encodeURIComponent(page.dataset.xsrf)}`);
+  const asked = new URLSearchParams({ _xsrf: page.dataset.xsrf });
+  if (page.dataset.session !== undefined) asked.set("session", page.dataset.session);
+  const events = new EventSource(`${page.dataset.offers}?${asked}`);
   events.onmessage = ({ data }) => {
     pause = 2_000;
     offers = JSON.parse(data);

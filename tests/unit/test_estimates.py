@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from typing import Any
@@ -99,6 +100,21 @@ def test_one_person_can_not_use_up_what_is_for_all(virtually: Virtually) -> None
         assert [person for person, _minutes in slurm.asked].count("mallory") == PACE.per_person
         assert [person for person, _minutes in slurm.asked].count("ada") == PACE.shared
         assert ("ben", 999) in slurm.asked
+
+    virtually(run())
+
+
+def test_what_nobody_waits_for_leaves_half_to_those_who_do(virtually: Virtually) -> None:
+    async def run() -> None:
+        slurm = Slurm()
+        cache = estimates(slurm)
+        for person in range(100):  # everybody has twenty presets
+            for number in range(20):
+                cache.want(asking(100 * person + number + 1), f"learner{person}", spare=True)
+        await asyncio.sleep(5)
+        assert len(slurm.asked) == (PACE.per_minute - PACE.shared) // 2
+        assert max(Counter(person for person, _minutes in slurm.asked).values()) == PACE.per_person // 2
+        assert await cache.get(asking(99999), "ben") == Foretold(5000)
 
     virtually(run())
 

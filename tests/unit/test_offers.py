@@ -18,7 +18,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from spawners import metrics
 from spawners.choosing import Choosing
 from spawners.metrics import EngineCollector
-from spawners.offers import offers
+from spawners.offers import kept, offers
 from studiolo.errors import SlurmUnavailable
 from studiolo.script import Directives
 from studiolo.site import Site, parse
@@ -218,6 +218,24 @@ def test_texts_are_in_the_callers_language_and_facts_are_shared(site: Site, monk
     told = offers(choosing, "ada", NOW, may_ask=False)
     assert told["profiles"]["one"]["obstacle"]["text"].startswith("«")
     assert choosing.view("main", NOW) is choosing.view("main", NOW + 1)
+
+
+def test_what_somebody_kept_is_told_as_the_cards_are_and_by_the_same_answers(site: Site) -> None:
+    choosing = knowing(site, snapshot(), budgets=BUDGETS)
+    one = {"profile": "one", "features": ""}
+    presets = {
+        "same": one,
+        "more than the site has": {"profile": "one", "gpus": 99},
+        "odd": {"profile": ["x"], "cpus": {}},
+    }
+    told = kept(choosing, one, presets, "ada", NOW, may_ask=False)
+    assert told["presets"]["more than the site has"] is None
+    assert told["presets"]["odd"] is None
+    assert told["last"] == told["presets"]["same"]
+    assert {"starts", "expected", "obstacle", "cost"} <= set(told["last"])
+    choosing.budgets["main"].last = Reading(replace(BUDGETS, members={"ada": frozenset({"p3"})}))
+    assert kept(choosing, one, {}, "ada", NOW, may_ask=False)["last"]["obstacle"]["kind"] == "not-yours"
+    assert kept(choosing, {}, {}, "ada", NOW, may_ask=False) == {"last": None, "presets": {}}
 
 
 def test_no_reader_of_a_new_snapshot_counts_anything(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -226,3 +226,16 @@ def test_what_is_known_already_is_on_the_page_without_a_script(
     assert "<img" not in shown["form"]
     assert "The machine&#39;s scheduler does not answer" in html(shown)
     assert "scheduler does not answer" not in html(page(site)).split("studiolo-words")[0]
+
+
+def test_what_was_kept_says_when_it_starts_and_what_hinders_it(site: Site) -> None:
+    known = {"starts": "never", "expected": None, "obstacle": {"kind": "limit", "until": None, "text": "Too <many>."}}
+    later = {"starts": "later", "expected": 1600, "obstacle": None}
+    live = {"now": 1000, "silent_since": None, "profiles": {}, "kept": {"last": later, "presets": {"big": known}}}
+    choice = {"profile": "learn"}
+    shown = html(page(site, last=choice, presets={"big": choice, "new": choice}, live=live), session="")
+    assert 'data-session=""' in shown
+    assert "Starts in about 10 min" in shown
+    assert "Too &lt;many&gt;." in shown
+    assert shown.count('data-kind="never"') == 1
+    assert "data-session" not in html(page(site, last=choice), session=None)

@@ -13,6 +13,7 @@ from jupyterhub import apihandlers
 from jupyterhub import handlers as page_handlers
 from jupyterhub.apihandlers.users import UserServerAPIHandler
 from jupyterhub.handlers.base import UserUrlHandler
+from jupyterhub.handlers.login import LogoutHandler
 from jupyterhub.handlers.pages import HomeHandler, SpawnHandler
 from jupyterhub.scopes import needs_scope
 from tornado import web
@@ -35,7 +36,7 @@ from spawners.usage import UsageHandler
 from studiolo.errors import RequestError, shown
 from studiolo.request import check
 
-__all__ = ["BootstrapHandler", "GatedServerHandler", "ListeningHandler", "SessionPage", "install"]
+__all__ = ["BootstrapHandler", "GatedServerHandler", "ListeningHandler", "LogoutPage", "SessionPage", "install"]
 
 MIN_PORT = 1024
 SERVER_FIELDS = {"display_name", "user_options"}
@@ -185,6 +186,17 @@ class SessionPage(UserUrlHandler):  # type: ignore[misc]
         await super()._redirect_to_user_server(user, spawner)
 
 
+class LogoutPage(LogoutHandler):  # type: ignore[misc]
+    """Tells whoever logs out that they have, and that their sessions go on and count.
+
+    JupyterHub has a page for that, and shows it only where people are logged in by themselves; elsewhere they would see the
+    form for logging in, without a word.
+    """
+
+    async def render_logout_page(self) -> None:
+        self.finish(await self.render_template("logout.html"))
+
+
 def install(*further: tuple[Any, ...]) -> None:
     """Put our routes before JupyterHub's and take batchspawner's away. Called once, before the hub reads its routes.
 
@@ -208,6 +220,11 @@ def install(*further: tuple[Any, ...]) -> None:
         (route[0], GatedServerHandler) if route[1] is UserServerAPIHandler else route for route in kept
     ]
     pages = page_handlers.default_handlers
-    instead = {HomeHandler: HomePage, SpawnHandler: SpawnPage, UserUrlHandler: SessionPage}
+    instead = {
+        HomeHandler: HomePage,
+        LogoutHandler: LogoutPage,
+        SpawnHandler: SpawnPage,
+        UserUrlHandler: SessionPage,
+    }
     kept = [(route[0], instead.get(route[1], route[1]), *route[2:]) for route in pages if route not in further]
     pages[:] = [*further, *kept]

@@ -9,15 +9,16 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hubclient import Hub
+from pages import log_in
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from scenes import SCENES, scene, stop
+from scenes import SCENES, Scene, lab, session
 
 __all__ = ["PICTURES", "Picture"]
 
@@ -55,32 +56,37 @@ class Picture:
 
 
 PICTURES = (
-    *(Picture(name, scheme) for name in SCENES if name != "tokens" for scheme in ("light", "dark")),
+    *(Picture(name, scheme) for name in SCENES for scheme in ("light", "dark")),
     Picture("notebook"),
+    Picture("countdown"),
     *(Picture(name, narrow=True) for name in ("start", "waiting", "running")),
     *(Picture(name, locale=locale) for name in ("start", "waiting") for locale in ("fr-LU", "de-LU")),
 )
 
 
-@contextmanager
-def notebook(page: Page, access: Mapping[str, Any], hub: Hub, number: int) -> Iterator[None]:
+def notebook(page: Page, access: Mapping[str, Any], name: str) -> None:
     """A cell has run in JupyterLab, on a node."""
-    with scene("home", page, access, hub, number):
-        name = str(access["users"][number]["name"])
-    hub.start(name, {"profile": "learn"})
-    try:
-        hub.ready(name)
-        page.goto(f"{access['url']}user/{name}/lab?reset")
-        expect(page.locator("#jupyterlab-splash")).to_have_count(0)
-        page.locator(".jp-LauncherCard[data-category=Notebook]").first.click()
-        expect(page.get_by_role("button", name="Python 3 (ipykernel) | Idle")).to_be_visible()
-        page.locator(".jp-NotebookPanel .jp-Cell .cm-content").first.click()
-        page.keyboard.type(CELL)
-        page.keyboard.press("Shift+Enter")
-        expect(page.locator(".jp-OutputArea-output").first).to_contain_text("partition='cpu'")
-        yield
-    finally:
-        stop(hub, name)
+    lab(page, access, name)
+    expect(page.get_by_role("button", name="Python 3 (ipykernel) | Idle")).to_be_visible()
+    page.locator(".jp-NotebookPanel .jp-Cell .cm-content").first.click()
+    page.keyboard.type(CELL)
+    page.keyboard.press("Shift+Enter")
+    expect(page.locator(".jp-OutputArea-output").first).to_contain_text("partition='cpu'")
+
+
+def short(hub: Hub, name: str) -> AbstractContextManager[None]:
+    """A session that ends soon."""
+    return session(hub, name, minutes=9)
+
+
+def countdown(page: Page, access: Mapping[str, Any], name: str) -> None:
+    """JupyterLab says that the session ends soon."""
+    notebook(page, access, name)
+    expect(page.get_by_text("This session ends at ")).to_be_visible()
+
+
+STAGED: Mapping[str, Scene] = {**SCENES, "notebook": Scene(notebook, session), "countdown": Scene(countdown, short)}
+IN_JUPYTERLAB = ("notebook", "countdown")
 
 
 def show(page: Page, picture: Picture) -> None:
@@ -91,7 +97,7 @@ def show(page: Page, picture: Picture) -> None:
     page.evaluate("() => { document.activeElement?.blur(); return document.fonts.ready.then(() => true); }")
     if picture.scene == "running":  # a session tells what it uses every now and then
         expect(page.get_by_text("no figure", exact=True)).to_have_count(0)
-    if picture.scene != "notebook":
+    if picture.scene not in IN_JUPYTERLAB:
         height = page.evaluate("() => document.documentElement.scrollHeight")
         page.set_viewport_size({"width": size["width"], "height": max(size["height"], height)})
 
@@ -106,17 +112,15 @@ def take(browser: Browser, access: Mapping[str, Any], hub: Hub, group: list[Pict
     try:
         page = context.new_page()
         name = str(access["users"][VISITOR]["name"])
-        come = (
-            notebook(page, access, hub, VISITOR)
-            if first.scene == "notebook"
-            else scene(first.scene, page, access, hub, VISITOR)
-        )
-        with come:
-            for picture in group:
-                show(page, picture)
-                page.evaluate(NEUTRAL, [name, str(hub.state)])
-                page.screenshot(path=str(IMAGES / picture.name), animations="disabled", caret="hide")
-                print(f"docs/images/{picture.name}")
+        scene = STAGED[first.scene]
+        if not scene.stranger:
+            log_in(page, access, VISITOR, "hub/home")
+        scene.come(page, access, name)
+        for picture in group:
+            show(page, picture)
+            page.evaluate(NEUTRAL, [name, str(hub.state)])
+            page.screenshot(path=str(IMAGES / picture.name), animations="disabled", caret="hide")
+            print(f"docs/images/{picture.name}")
     finally:
         context.close()
 
@@ -134,8 +138,11 @@ def main() -> int:
         groups.setdefault((picture.scene, picture.locale), []).append(picture)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=CHROMIUM)
-        for group in groups.values():
-            take(browser, access, hub, group)
+        for stage in dict.fromkeys(scene.stage for scene in STAGED.values()):
+            with stage(hub, str(access["users"][VISITOR]["name"])):
+                for (title, _locale), group in groups.items():
+                    if STAGED[title].stage is stage:
+                        take(browser, access, hub, group)
         browser.close()
     for left in {file.name for file in IMAGES.glob("*.png")} - {picture.name for picture in PICTURES}:
         (IMAGES / left).unlink()

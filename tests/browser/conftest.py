@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chaos import Chaos
 from hubclient import Hub
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
@@ -61,3 +62,11 @@ def leftovers(hub: Hub) -> Iterator[list[str]]:
     for name in names:
         if hub.server(name):
             hub.stop(name)
+
+
+@pytest.fixture
+def chaos(hub: Hub, box: Any) -> Iterator[Chaos]:
+    """What breaks parts of the platform; all run again afterwards."""
+    breaker = Chaos(hub, box)
+    yield breaker
+    breaker.repair()

@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Page, expect
 from slurmbox import box as slurmbox
 
 PERSON = 7
+SECOND = "second"
 
 
 def picture(page: Page, name: str) -> None:
@@ -30,67 +31,22 @@ def picture(page: Page, name: str) -> None:
         page.set_viewport_size({"width": 1280, "height": 860})
 
 
-@pytest.fixture
-def name(access: Mapping[str, Any], hub: Hub) -> Iterator[str]:
-    """Somebody with a ready session."""
+@pytest.fixture(scope="module")
+def both(access: Mapping[str, Any], hub: Hub) -> Iterator[str]:
+    """Somebody with two ready sessions, one of them called after its name; tests that end one come last."""
     name = str(access["users"][PERSON]["name"])
-    assert hub.start(name, {"profile": "learn", "minutes": 60}).status_code == 202
-    hub.ready(name)
+    for session in ("", SECOND):
+        assert hub.start(name, {"profile": "learn", "minutes": 60}, session).status_code == 202
+    for session in ("", SECOND):
+        hub.ready(name, session)
     yield name
-    if hub.server(name):
-        hub.stop(name)
+    for session in ("", SECOND):
+        if hub.server(name, session):
+            hub.stop(name, session)
+    hub.call("DELETE", f"users/{name}/servers/{SECOND}", json={"remove": True})
 
 
-def test_a_session_is_a_card_that_is_live(page: Page, access: Mapping[str, Any], hub: Hub, name: str) -> None:
-    log_in(page, access, PERSON)
-    page.goto(f"{access['url']}hub/home")
-    card = page.get_by_role("article", name="My session")
-    expect(card).to_contain_text("Running")
-    expect(card).to_contain_text("Learn")
-    expect(card).to_contain_text("2 CPUs · 4 GB")
-    expect(card).to_contain_text(re.compile(r"cpu\d"))
-    expect(card.locator(".studiolo-left")).to_have_text(re.compile(r"^5\d min$"))
-    expect(card).to_contain_text("CPU-hours")
-    expect(card.get_by_label("Memory")).to_be_visible()  # once its server has reported
-    picture(page, "home")
-
-    # An extension asked for elsewhere arrives by itself.
-    token = hub.call("POST", f"users/{name}/tokens", json={"note": "test", "expires_in": 300}).json()["token"]
-    assert hub.call("POST", "studiolo/extend", token=token, json={"name": "", "minutes": 120}).status_code == 200
-    expect(card.locator(".studiolo-left")).to_have_text(re.compile(r"^2 h 5\d min$"))
-
-    expect(card.get_by_role("link", name="Open My session")).to_have_attribute("href", re.compile(rf"/user/{name}/"))
-    card.get_by_role("button", name="Stop My session").press("Enter")
-    until("the end of the job", lambda: hub.jobs(name) == [])
-    expect(page.get_by_role("link", name="Start a session")).to_be_visible()
-    expect(page.get_by_text("Last time: Learn: 2 CPUs · 4 GB · 1 h")).to_be_visible()
-    expect(page.get_by_role("heading", name="Your last session")).to_be_visible()
-    picture(page, "home-after")
-
-
-def test_it_works_without_a_script(browser: Browser, access: Mapping[str, Any], hub: Hub, name: str) -> None:
-    context = browser.new_context(java_script_enabled=False)
-    page = context.new_page()
-    try:
-        log_in(page, access, PERSON)
-        page.goto(f"{access['url']}hub/home")
-        card = page.get_by_role("article", name="My session")
-        expect(card.locator(".studiolo-left")).to_have_text(re.compile(r"^(1 h|5\d min)$"))
-        card.get_by_label("How much more time for My session").select_option("60")
-        card.get_by_role("button", name="Extend My session").click()
-        expect(card.locator(".studiolo-left")).to_have_text(re.compile(r"^1 h 5\d min$"))
-        card.get_by_label("How much more time for My session").select_option("30")
-        card.get_by_role("button", name="Extend My session").click()
-        expect(page.get_by_role("alert")).to_have_text("One moment: this session has just been asked to be extended.")
-        page.get_by_role("button", name="Stop My session").click()
-        until("the end of the session", lambda: not hub.server(name))
-        page.goto(f"{access['url']}hub/home")
-        expect(page.get_by_text("Nothing of yours is running.")).to_be_visible()
-    finally:
-        context.close()
-
-
-def test_a_form_of_another_site_stops_nothing(page: Page, access: Mapping[str, Any], hub: Hub, name: str) -> None:
+def test_a_form_of_another_site_stops_nothing(page: Page, access: Mapping[str, Any], hub: Hub, both: str) -> None:
     log_in(page, access, PERSON)
     home = f"{access['url']}hub/home"
     for form in ({"action": "stop", "name": ""}, {"action": "stop", "name": "", "_xsrf": "wrong"}):
@@ -105,11 +61,11 @@ def test_a_form_of_another_site_stops_nothing(page: Page, access: Mapping[str, A
         answer = page.request.post(home, form={"action": action, field: "<script>alert(1)</script>", "_xsrf": xsrf})
         assert answer.status in (200, 404)
         assert "<script>alert(1)" not in answer.text()
-    assert hub.server(name)["ready"]
+    assert hub.server(both)["ready"]
 
 
 def test_it_says_so_while_the_scheduler_is_silent(
-    page: Page, access: Mapping[str, Any], hub: Hub, box: Any, name: str
+    page: Page, access: Mapping[str, Any], hub: Hub, box: Any, both: str
 ) -> None:
     log_in(page, access, PERSON)
     supervisor = slurmbox.supervisor(box)
@@ -124,6 +80,58 @@ def test_it_says_so_while_the_scheduler_is_silent(
     finally:
         supervisor.start("slurmctld")
         until("Slurm", lambda: _answers(hub))
+    page.goto(f"{access['url']}hub/home")
+    expect(page.get_by_role("alert")).to_have_count(0, timeout=90_000)
+
+
+def test_it_works_without_a_script(browser: Browser, access: Mapping[str, Any], hub: Hub, both: str) -> None:
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    try:
+        log_in(page, access, PERSON)
+        page.goto(f"{access['url']}hub/home")
+        card = page.get_by_role("article", name=SECOND)
+        expect(card.locator(".studiolo-left")).to_have_text(re.compile(r"^(1 h|5\d min)$"))
+        card.get_by_label(f"How much more time for {SECOND}").select_option("60")
+        card.get_by_role("button", name=f"Extend {SECOND}").click()
+        expect(card.locator(".studiolo-left")).to_have_text(re.compile(r"^1 h 5\d min$"))
+        card.get_by_label(f"How much more time for {SECOND}").select_option("30")
+        card.get_by_role("button", name=f"Extend {SECOND}").click()
+        expect(page.get_by_role("alert")).to_have_text("One moment: this session has just been asked to be extended.")
+        card.get_by_role("button", name=f"Stop {SECOND}").click()
+        until("the end of the session", lambda: not hub.server(both, SECOND))
+        page.goto(f"{access['url']}hub/home")
+        expect(card).to_have_count(0)
+        expect(page.get_by_role("link", name=f"Start {SECOND}")).to_be_visible()
+    finally:
+        context.close()
+
+
+def test_a_session_is_a_card_that_is_live(page: Page, access: Mapping[str, Any], hub: Hub, both: str) -> None:
+    log_in(page, access, PERSON)
+    page.goto(f"{access['url']}hub/home")
+    card = page.get_by_role("article", name="My session")
+    expect(card).to_contain_text("Running")
+    expect(card).to_contain_text("Learn")
+    expect(card).to_contain_text("2 CPUs · 4 GB")
+    expect(card).to_contain_text(re.compile(r"cpu\d"))
+    expect(card.locator(".studiolo-left")).to_have_text(re.compile(r"^5\d min$"))
+    expect(card).to_contain_text("CPU-hours")
+    expect(card.get_by_label("Memory")).to_be_visible()  # once its server has reported
+    picture(page, "home")
+
+    # An extension asked for elsewhere arrives by itself.
+    token = hub.call("POST", f"users/{both}/tokens", json={"note": "test", "expires_in": 300}).json()["token"]
+    assert hub.call("POST", "studiolo/extend", token=token, json={"name": "", "minutes": 120}).status_code == 200
+    expect(card.locator(".studiolo-left")).to_have_text(re.compile(r"^2 h 5\d min$"))
+
+    expect(card.get_by_role("link", name="Open My session")).to_have_attribute("href", re.compile(rf"/user/{both}/"))
+    card.get_by_role("button", name="Stop My session").press("Enter")
+    until("the end of the session", lambda: hub.server(both) == {})
+    expect(page.get_by_role("link", name="Start a session")).to_be_visible()
+    expect(page.get_by_text("Last time: Learn: 2 CPUs · 4 GB · 1 h")).to_be_visible()
+    expect(page.get_by_role("heading", name="Your last session")).to_be_visible()
+    picture(page, "home-after")
 
 
 def _answers(hub: Hub) -> bool:

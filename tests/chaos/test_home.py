@@ -6,25 +6,13 @@ import os
 import pwd
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import httpx
-from chaos import Chaos, fill, small_disk
+from chaos import Chaos, full_home
 from hubclient import Hub
 
 LEARN = {"profile": "learn"}
-
-
-@contextmanager
-def full(user: str) -> Iterator[None]:
-    """A home in which not one byte is left; a skip where this host's root may not mount."""
-    entry = pwd.getpwnam(user)
-    with small_disk(Path(entry.pw_dir), 64 * 1024):
-        data = Path(entry.pw_dir) / "data"
-        fill(data)
-        os.chown(data, entry.pw_uid, entry.pw_gid)
-        yield
 
 
 @contextmanager
@@ -54,14 +42,14 @@ def save(hub: Hub, user: str) -> Any:
 
 
 def test_a_full_home_lets_its_owner_in_and_says_so_when_they_save(hub: Hub, chaos: Chaos, ada: str) -> None:
-    with full(ada):
+    with full_home(ada) as data:
         hub.start(ada, LEARN)
         hub.ready(ada)
         job = hub.job(ada)
         answer = save(hub, ada)
         assert answer.status_code == 500
         assert "No space left on device" in answer.json()["message"]
-        (Path(pwd.getpwnam(ada).pw_dir) / "data").unlink()
+        data.unlink()
         assert save(hub, ada).status_code in (200, 201)
         hub.stop(ada)
         chaos.no_trace(ada, job)

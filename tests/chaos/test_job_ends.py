@@ -7,31 +7,18 @@ its own.
 from __future__ import annotations
 
 import os
-import pwd
 import signal
-import subprocess
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from chaos import Chaos, read, visitor
+from chaos import Chaos, eater, preemption, read, visitor
 from hubclient import Hub, until
 
 LEARN: Mapping[str, Any] = {"profile": "learn"}
-EATER = """
-import pathlib, threading, time
-def eat():
-    while not pathlib.Path("{trigger}").exists():
-        time.sleep(0.1)
-    eaten = []
-    while True:
-        eaten.append(bytearray(50_000_000))
-threading.Thread(target=eat, daemon=True).start()
-"""
 
 
 @dataclass(frozen=True)
@@ -131,43 +118,6 @@ def end(hub: Hub, chaos: Chaos, who: Mapping[str, str], jobs: Mapping[str, int],
     ).strip()  # fmt: skip
     until("the preemption", lambda: chaos.job_state(jobs["preempted"]) == "PREEMPTED")
     hub.slurm("scancel", urgent)
-
-
-@contextmanager
-def preemption(chaos: Chaos) -> Iterator[None]:
-    """A cluster on which jobs of the fast lane end those of the playground."""
-    conf = Path(chaos.hub.slurm_conf)
-    before = conf.read_text()
-    conf.write_text(f"{before}PreemptType=preempt/qos\nPreemptMode=CANCEL\n")
-    chaos.hub.slurm("sacctmgr", "-i", "modify", "qos", "where", "name=fast-lane", "set", "preempt=playground")
-    try:
-        chaos.restart("slurmctld")
-        yield
-    finally:
-        conf.write_text(before)
-        chaos.hub.slurm("sacctmgr", "-i", "modify", "qos", "where", "name=fast-lane", "set", "preempt=")
-        chaos.restart("slurmctld")
-
-
-@contextmanager
-def eater(user: str) -> Iterator[Path]:
-    """Have a person's server eat all memory once the yielded file is there."""
-    entry = pwd.getpwnam(user)
-    trigger = Path(entry.pw_dir) / "eat"
-    folder = Path(entry.pw_dir) / ".jupyter"
-    mine = not folder.exists()
-    folder.mkdir(mode=0o700, exist_ok=True)
-    config = folder / "jupyter_server_config.py"
-    config.write_text(EATER.format(trigger=trigger))
-    for path in (folder, config):
-        os.chown(path, entry.pw_uid, entry.pw_gid)
-    try:
-        yield trigger
-    finally:
-        trigger.unlink(missing_ok=True)
-        config.unlink()
-        if mine:
-            subprocess.run(["rm", "-rf", str(folder)], check=True)
 
 
 @pytest.mark.parametrize("way", ENDS)

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
-LOOKS = [(width, scheme) for width in (1280, 390) for scheme in ("light", "dark")]
+WIDTHS, SCHEMES = (1280, 390), ("light", "dark")
+RENEWALS = 5
+GONE = "the page was renewed below the walk"
+# What a dark page may break that was whole in the light: its colours.
+COLOURS = {"runOnly": ["color-contrast", "link-in-text-block"], "resultTypes": ["violations"]}
 
 # Marks all that one can press or fill in and that is to be seen; of radio buttons of one name, the keyboard reaches one.
 FIND = """() => {
@@ -45,18 +50,31 @@ LOOK = """() => {
 }"""
 
 
-def looks(page: Page) -> Iterator[str]:
-    """Show the page wide and narrow, light and dark; yields the name of each look."""
-    for width, scheme in LOOKS:
-        page.set_viewport_size({"width": width, "height": 860})
-        page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # type: ignore[arg-type]
-        page.wait_for_function("scheme => document.documentElement.dataset.bsTheme === scheme", arg=scheme)
-        yield f"{width} pixels, {scheme}"
+@dataclass(frozen=True)
+class Look:
+    """A page at one width in one scheme of colours; ``is_first`` of those of its width."""
+
+    width: int
+    scheme: str
+
+    @property
+    def is_first(self) -> bool:
+        return self.scheme == SCHEMES[0]
 
 
-def violations(page: Page) -> list[str]:
-    """All that axe finds, a line for each element."""
-    found = Axe().run(page).response["violations"]
+def looks(page: Page) -> Iterator[Look]:
+    """Show the page wide and narrow, light and dark."""
+    for look in (Look(width, scheme) for width in WIDTHS for scheme in SCHEMES):
+        page.set_viewport_size({"width": look.width, "height": 860})
+        page.emulate_media(color_scheme=look.scheme, reduced_motion="reduce")  # type: ignore[arg-type]
+        page.wait_for_function("scheme => document.documentElement.dataset.bsTheme === scheme", arg=look.scheme)
+        yield look
+
+
+def violations(page: Page, look: Look) -> list[str]:
+    """All that axe finds, a line for each element: by every rule at each width, by those of colour in each scheme."""
+    axe = Axe()
+    found = (axe.run(page) if look.is_first else axe.run(page, options=COLOURS)).response["violations"]
     return [
         f"{rule['id']}: {' '.join(map(str, node['target']))}: {node['failureSummary']}"
         for rule in found
@@ -70,7 +88,16 @@ def overflow(page: Page) -> int:
 
 
 def unreachable(page: Page) -> list[str]:
-    """What the Tab key does not reach, or reaches without its being seen."""
+    """What the Tab key does not reach, or reaches without its being seen; of a page that renews itself, when it did not."""
+    for _look in range(RENEWALS):
+        faults = _walk(page)
+        if GONE not in faults:
+            break
+    return faults
+
+
+def _walk(page: Page) -> list[str]:
+    """One walk through the page. What was there at its beginning and is not at its end is :data:`GONE`."""
     page.evaluate("() => { document.activeElement?.blur(); scrollTo(0, 0); }")
     wanted = list(page.evaluate(FIND))
     faults, reached = [], set()
@@ -89,5 +116,5 @@ def unreachable(page: Page) -> list[str]:
             html = page.evaluate(
                 "name => document.querySelector(`[data-reach='${name}']`)?.outerHTML.slice(0, 160)", name
             )
-            faults.append(f"the keyboard does not reach: {html}")
+            faults.append(f"the keyboard does not reach: {html}" if html else GONE)
     return faults

@@ -7,6 +7,7 @@ import html
 import os
 import pwd
 import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -24,6 +25,16 @@ from slurmbox import box as slurmbox
 from slurmbox import ready
 
 NODE_STATES = {"idle", "mixed", "allocated", "completing"}
+EATER = """
+import pathlib, threading, time
+def eat():
+    while not pathlib.Path("{trigger}").exists():
+        time.sleep(0.1)
+    eaten = []
+    while True:
+        eaten.append(bytearray(50_000_000))
+threading.Thread(target=eat, daemon=True).start()
+"""
 
 
 @dataclass
@@ -262,6 +273,63 @@ class Chaos:
     def database(self) -> Path:
         """The hub's database."""
         return Path(self.box.state) / "hub" / "jupyterhub.sqlite"
+
+
+@contextmanager
+def preemption(chaos: Chaos) -> Iterator[None]:
+    """A cluster on which jobs of the fast lane end those of the playground."""
+    conf = Path(chaos.hub.slurm_conf)
+    before = conf.read_text()
+    conf.write_text(f"{before}PreemptType=preempt/qos\nPreemptMode=CANCEL\n")
+    chaos.hub.slurm("sacctmgr", "-i", "modify", "qos", "where", "name=fast-lane", "set", "preempt=playground")
+    try:
+        chaos.restart("slurmctld")
+        yield
+    finally:
+        conf.write_text(before)
+        chaos.hub.slurm("sacctmgr", "-i", "modify", "qos", "where", "name=fast-lane", "set", "preempt=")
+        chaos.restart("slurmctld")
+
+
+@contextmanager
+def jupyter_config(user: str, text: str) -> Iterator[None]:
+    """A person's own settings of Jupyter, which it reads as them before it listens; the folder goes if it was not there."""
+    entry = pwd.getpwnam(user)
+    folder = Path(entry.pw_dir) / ".jupyter"
+    mine = not folder.exists()
+    folder.mkdir(mode=0o700, exist_ok=True)
+    config = folder / "jupyter_server_config.py"
+    config.write_text(text)
+    for path in (folder, config):
+        os.chown(path, entry.pw_uid, entry.pw_gid)
+    try:
+        yield
+    finally:
+        config.unlink()
+        if mine:
+            shutil.rmtree(folder)
+
+
+@contextmanager
+def eater(user: str) -> Iterator[Path]:
+    """Have a person's server eat all memory once the yielded file is there."""
+    trigger = Path(pwd.getpwnam(user).pw_dir) / "eat"
+    with jupyter_config(user, EATER.format(trigger=trigger)):
+        try:
+            yield trigger
+        finally:
+            trigger.unlink(missing_ok=True)
+
+
+@contextmanager
+def full_home(user: str) -> Iterator[Path]:
+    """A home in which not one byte is left, for the file that is yielded; a skip where this host's root may not mount."""
+    entry = pwd.getpwnam(user)
+    with small_disk(Path(entry.pw_dir), 64 * 1024):
+        data = Path(entry.pw_dir) / "data"
+        fill(data)
+        os.chown(data, entry.pw_uid, entry.pw_gid)
+        yield data
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 Measured with JupyterLab 4.6, JupyterHub 6.1 and jsonschema 4.26 (`make bench` shows the phases):
 
 - ``rfc3987_syntax`` builds a grammar of all IRIs when it is imported, about 1.5 s. jsonschema takes it where it is there,
-  to check the format of IRIs; the schemas of Jupyter's events name none.
+  to check the format of IRIs; the schemas of Jupyter's events name none. Our own lock file leaves it out; a site's other
+  environments may hold it.
 - ``jupyterlab.commands`` asks ``node`` for yarn's settings whenever it is imported and again when it is set up, about
   0.6 s each time where a node is installed. They matter to those who build JupyterLab.
 - ``jupyterhub.log`` loads the hub's page handlers for the name of one class, and ``jupyterhub.scopes`` its database

@@ -17,26 +17,19 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
+from spawners.idleness import SERVICE, idle_limit
 from studiolo.site import Site, load
 
-__all__ = ["ROLE", "environment", "is_due", "limit_of", "limits", "margin_seconds", "report_seconds", "service"]
+__all__ = ["ROLE", "environment", "is_due", "limits", "margin_seconds", "report_seconds", "service"]
 
-NAME = "idle-culler"
 # As its own documentation has it, and no more.
 ROLE = {
-    "name": NAME,
+    "name": SERVICE,
     "description": "Stops idle sessions",
     "scopes": ["list:users", "read:users:activity", "read:servers", "delete:servers"],
-    "services": [NAME],
+    "services": [SERVICE],
 }
 PR_SET_PDEATHSIG = 1
-
-
-def limit_of(site: Site, options: object) -> int:
-    """How many minutes a session with these options may be idle; 0 for any time."""
-    name = options.get("profile") if isinstance(options, Mapping) else None
-    profile = site.profiles.get(str(name), site.profiles[site.default_profile])
-    return site.hub.idle_limit if profile.idle_limit is None else profile.idle_limit
 
 
 def limits(site: Site) -> list[int]:
@@ -60,14 +53,14 @@ def environment(site: Site) -> dict[str, str | Callable[[Any], str]]:
     """What a session's server is told, by the spawner that starts it."""
     return {
         "JUPYTERHUB_ACTIVITY_INTERVAL": str(report_seconds(site)),
-        "STUDIOLO_IDLE_MINUTES": lambda spawner: str(limit_of(site, spawner.user_options)),
+        "STUDIOLO_IDLE_MINUTES": lambda spawner: str(idle_limit(site, spawner.user_options)),
         "STUDIOLO_IDLE_WARNING_MINUTES": str(site.hub.idle_warning),
     }
 
 
 def service(site_file: str) -> dict[str, Any]:
     """The hub's service that stops idle sessions."""
-    return {"name": NAME, "command": [sys.executable, "-I", "-m", "hub_config.idle", site_file]}
+    return {"name": SERVICE, "command": [sys.executable, "-I", "-m", "hub_config.idle", site_file]}
 
 
 def is_due(inactive: timedelta | None, limit: int, margin: float, awake: float) -> bool:
@@ -91,7 +84,7 @@ def main() -> None:
     margin = margin_seconds(site)
 
     def arbiter(*, inactive: timedelta | None, server: Mapping[str, Any], **rest: Any) -> bool:
-        return is_due(inactive, limit_of(site, server.get("user_options")), margin, time.monotonic() - began)
+        return is_due(inactive, idle_limit(site, server.get("user_options")), margin, time.monotonic() - began)
 
     config = Config()
     config.IdleCuller.config_file = ""

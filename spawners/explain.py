@@ -18,14 +18,16 @@ from urllib.parse import urlencode
 
 from jupyterhub.utils import AnyTimeoutError, url_escape_path, url_path_join
 
-from spawners.failure import Asked, Cause, Failure, RequestRefused, SessionFailed, cancelled_by, ended_cause, tell
+from spawners.causes import Cause, cancelled_by, ended_cause
+from spawners.failure import Failure, RequestRefused, SessionFailed, tell
+from spawners.remedies import Asked
 from studiolo.errors import SlurmError
 from studiolo.slurm.states import JobState
 
 if TYPE_CHECKING:
     from spawners.server import StudioloSpawner
 
-__all__ = ["Explanation", "WhoCancelled", "explain", "without_secrets"]
+__all__ = ["Explanation", "WhoCancelled", "explain", "known", "without_secrets"]
 
 PATIENCE_SECONDS = 3
 PAUSE_SECONDS = 10
@@ -74,7 +76,7 @@ async def explain(spawner: StudioloSpawner, error: BaseException | None) -> Expl
     the hub; ``None`` where nothing did."""
     if isinstance(error, RequestRefused):
         return None  # the page shows its list of faults
-    cause, lines, cluster = _known(spawner, error)
+    cause, lines, cluster = known(spawner, error)
     if cause is None and error is None:
         return None
     asked = Asked(dict(spawner.user_options), spawner.engine.site)
@@ -88,22 +90,29 @@ async def explain(spawner: StudioloSpawner, error: BaseException | None) -> Expl
     return _explanation(spawner, tell(cause, asked, lines), cause.state, cluster)
 
 
-def _known(spawner: StudioloSpawner, error: BaseException | None) -> tuple[Cause | None, tuple[str, ...], str]:
-    """The cause, the last lines of the log, and the cluster."""
+def known(spawner: StudioloSpawner, error: BaseException | None) -> tuple[Cause | None, tuple[str, ...], str]:
+    """The cause of a failed start (``error``) or of the last end, the last lines of the log, and the cluster. Asks nobody."""
     if isinstance(error, SessionFailed):
         return error.cause, error.lines, spawner.last_cluster
     if isinstance(error, AnyTimeoutError):
         return Cause("unreachable" if spawner.has_listened else "waited"), (), spawner.last_cluster
     if error is not None:
         return Cause("bug"), (), spawner.last_cluster
-    end = spawner.last_end
-    if not end:
+    return _known_end(spawner, spawner.last_end)
+
+
+def _known_end(spawner: StudioloSpawner, end: Mapping[str, Any]) -> tuple[Cause | None, tuple[str, ...], str]:
+    """The same of what is kept of a session's end (:attr:`StudioloSpawner.last_end`)."""
+    cluster = str(end.get("cluster", ""))
+    state = JobState(int(end["job"]), str(end["state"]), node=str(end["node"])) if end.get("job") else None
+    if end.get("stopped"):
+        minutes, who = int(end.get("minutes", 0)), str(end.get("who", ""))
+        return Cause(str(end["stopped"]), state, minutes=minutes, who=who), (), cluster
+    if state is None:
         return None, (), ""
-    state = JobState(int(end["job"]), str(end["state"]), node=str(end["node"]))
     lines = tuple(spawner.log_tail(str(end.get("session", "")), str(end.get("log", "")))) if end.get("session") else ()
     served, unattended = bool(end.get("served", True)), int(end.get("unattended", 0))
-    cause = ended_cause(state, lines, served=served, unattended=unattended)
-    return cause, lines, str(end.get("cluster", ""))
+    return ended_cause(state, lines, served=served, unattended=unattended), lines, cluster
 
 
 def _named(cause: Cause, who: str, person: str) -> Cause:

@@ -31,7 +31,7 @@ from spawners.release import ReleasedHandler
 from spawners.room import must_have_room
 from spawners.server import NotPlaced, StudioloSpawner
 from spawners.sessions import SessionEvents, SessionsHandler
-from spawners.stopping import let_go
+from spawners.stopping import let_go, stopped_by
 from spawners.usage import UsageHandler
 from studiolo.errors import RequestError, shown
 from studiolo.request import check
@@ -154,8 +154,10 @@ class GatedServerHandler(NamedSessions, UserServerAPIHandler):  # type: ignore[m
 
     @needs_scope("delete:servers")  # type: ignore[untyped-decorator]
     async def delete(self, user_name: str, server_name: str = "") -> None:
-        """Stop a server; one that is being started is first let go of, for as long as that takes."""
+        """Stop a server, and keep for its owner who did; one being started is first let go of, for as long as that takes."""
         user = self.find_user(user_name)
+        if user is not None and server_name in user.spawners:
+            stopped_by(user.spawners[server_name], self.current_user)
         await let_go(engine_for(self.settings[SITE_SETTING]), user, user_name, server_name)
         await super().delete(user_name, server_name)
 

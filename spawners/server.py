@@ -37,6 +37,7 @@ from traitlets import Dict, Integer, Unicode, default
 
 from spawners import form, sessionlog
 from spawners.adoption import CutOff, begin_again
+from spawners.causes import Cause
 from spawners.certificates import authority_in, public_key, session_names
 from spawners.engine import Engine, digest, engine_for
 from spawners.explain import Explanation, WhoCancelled, explain
@@ -86,7 +87,9 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
     address = Unicode(help="How the hub reaches that node.")
     served_port = Integer(help="The port that the server listens on there; 0 until it does.")
     asked_at = Integer(help="When the session was asked for, in seconds since 1970.")
-    last_end = Dict(help="How the last session ended that was not stopped through the hub: job, state, node, its log.")
+    last_end = Dict(
+        help="How the last session ended that its owner did not stop: job, state, node, its log, or who stopped it."
+    )
     last_use = Dict(help="What the last session asked for and used (spawners/rightsize.py).")
 
     request: Request | None = None
@@ -105,6 +108,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
     _forecast = Forecast()
     last_cluster = ""  # of the last start, which a failed one forgets
     has_listened = False  # the last start had come to a server that listens
+    ending: tuple[object, Cause | None] | None = None  # why the last start or session ended, once somebody has asked
     released: tuple[float, int] | None = None  # when it reported that nobody came within so many minutes
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -120,6 +124,12 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
     def job(self) -> int | None:
         """The job's number while there is one."""
         return int(self.job_id) if self.job_id else None
+
+    @property
+    def last_state(self) -> JobState | None:
+        """What Slurm last said of the job; ``None`` without one, or before it said anything."""
+        watcher = self.engine.watchers.get(self.cluster)
+        return watcher.state(self.job) if watcher is not None and self.job is not None else None
 
     # --- Options: the gate -------------------------------------------------------------------------------------------
 
@@ -558,7 +568,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         state = watcher.state(self.job) or await watcher.first_answer(self.job, FIRST_ANSWER_SECONDS)
         if state is not None and state.is_pending and self.served_port:
             # An operator or a preemption has put it back into the queue: its server is gone, and its secret used up.
-            self.last_end = {"job": state.job, "state": "REQUEUED", "node": ""}
+            self.last_end = {"job": state.job, "state": "REQUEUED", "node": "", "at": int(time.time())}
             await self.engine.cancel(self.cluster, self.user.name, state.job)
             return 1
         if state is None or not state.is_over:
@@ -570,7 +580,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
     def _end_of(self, state: JobState) -> dict[str, Any]:
         """What is kept of an end, for whoever comes back: in the database, and the log where it may say why."""
         end: dict[str, Any] = {"job": state.job, "state": state.state, "node": state.node, "cluster": self.cluster}
-        end["served"] = bool(self.served_port)
+        end |= {"served": bool(self.served_port), "at": int(state.end or time.time())}
         if minutes := released_minutes(self.released, state.state, state.end or time.time()):
             end["unattended"] = minutes
         if not self.served_port or state.state not in ("COMPLETED", "CANCELLED"):

@@ -21,6 +21,7 @@ from tornado import web
 from tornado.iostream import StreamClosedError
 
 from spawners.callers import TAGLESS
+from spawners.endings import endings
 from spawners.engine import SITE_SETTING, engine_for
 from spawners.extend import room_for
 from spawners.rightsize import advice, smaller
@@ -150,7 +151,7 @@ def _usage(usage: Usage | None) -> dict[str, float | int | None] | None:
 
 
 def overview(user: Any, site_file: str, hub_url: str, now: float) -> dict[str, Any]:
-    """Everything about a person's sessions: ``{"now", "answers", "sessions", "last"}``. Asks nobody."""
+    """Everything about a person's sessions: ``{"now", "answers", "sessions", "ended", "last"}``. Asks nobody."""
     engine = engine_for(site_file)
     seen = [_seen(user, spawner, hub_url) for spawner in user.spawners.values() if spawner.active]
     seen.sort(key=lambda one: (one.name != "", one.title.casefold()))
@@ -159,6 +160,7 @@ def overview(user: Any, site_file: str, hub_url: str, now: float) -> dict[str, A
         "now": int(now),
         "answers": all(engine.choosing.silent_since(name) is None for name in clusters),
         "sessions": [described(one, engine.site, now) for one in seen],
+        "ended": endings(user, hub_url, now),
         "last": last_use(_records(user), engine.site, now),
     }
 

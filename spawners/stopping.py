@@ -1,16 +1,59 @@
-"""Stopping a session; one that is being started is let go of first, for as long as that takes."""
+"""Stopping a session: who asked for that is kept for its owner, and a start under way is let go of for as long as that takes."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+import time
+from typing import TYPE_CHECKING, Any
+
+from jupyterhub import orm
 
 from spawners.engine import Engine
+from spawners.idleness import SERVICE, idle_limit
 
-__all__ = ["let_go", "stop"]
+if TYPE_CHECKING:
+    from spawners.server import StudioloSpawner
+
+__all__ = ["let_go", "stop", "stopped_by", "why_stopped"]
 
 SLOW_STOP_SECONDS = 10
 STOP_SECONDS = 2.0  # what a page waits for a stop; it shows the rest as it happens
+
+
+def why_stopped(who: Any, person: str) -> tuple[str, str]:
+    """The kind of a stop that ``who`` (a user or a service of the hub, as a request has it) asks for, and their name.
+
+    Both are empty where it is the session's owner ``person`` themselves: who does something need not be told so.
+    """
+    name = str(who.name)
+    if isinstance(who, orm.Service):
+        return ("idle" if name == SERVICE else "stopped-by"), name
+    return ("", "") if name == person else ("stopped-by", name)
+
+
+def stopped_by(spawner: StudioloSpawner, who: Any) -> None:
+    """Keep who stops a session and why, for its owner to read; nothing where they do so themselves.
+
+    To be called before the stop: with its end, the spawner forgets job and node.
+    """
+    if not spawner.active or spawner.pending == "stop":  # the first to ask ends it
+        return
+    kind, name = why_stopped(who, spawner.user.name)
+    spawner.last_end = {}
+    if not kind:
+        return
+    state = spawner.last_state
+    spawner.last_end = {
+        "stopped": kind,
+        "who": name,
+        "minutes": idle_limit(spawner.engine.site, spawner.user_options) if kind == "idle" else 0,
+        "job": spawner.job or 0,
+        "state": "CANCELLED" if spawner.job else "",
+        "node": state.node if state else spawner.node,
+        "cluster": spawner.cluster,
+        "served": bool(spawner.served_port),
+        "at": int(time.time()),
+    }
 
 
 async def let_go(engine: Engine, user: Any, user_name: str, server_name: str) -> None:
@@ -41,6 +84,8 @@ async def stop(handler: Any, engine: Engine, user: Any, name: str) -> None:
 
 
 async def _stop(handler: Any, engine: Engine, user: Any, name: str) -> None:
+    if name in user.spawners:
+        stopped_by(user.spawners[name], handler.current_user)
     await let_go(engine, user, user.name, name)
     spawner = user.spawners.get(name)
     if spawner is not None and spawner.ready and not spawner.pending and await spawner.poll_and_notify() is None:

@@ -1,4 +1,4 @@
-"""What Slurm says of a job, as a value. What people are told of it is in ``reasons`` and ``spawners/failure.py``."""
+"""What Slurm says of a job, as a value. What people are told of it is in ``reasons`` and ``spawners/kinds.py``."""
 
 from __future__ import annotations
 

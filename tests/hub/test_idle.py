@@ -131,6 +131,8 @@ def test_an_idle_session_is_stopped_though_its_page_is_open_and_a_silent_cell_is
         until("the end of the idle session", gone, seconds=200)
         assert hub.jobs(clara) == []
         assert hub.slurm("sacct", "-XnP", "-j", str(job), "-o", "State").startswith("CANCELLED")
+        (told,) = hub.call("GET", "studiolo/sessions", token=hub.own_token(clara)).json()["ended"]
+        assert told["what"] == "Nothing happened in it for 1 min, so it was stopped."
         assert hub.server(other)["ready"]
         assert computing.call("GET", f"api/kernels/{kernel}")["execution_state"] == "busy"
     finally:

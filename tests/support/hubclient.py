@@ -86,9 +86,15 @@ class Hub:
                     break
         pytest.fail(f"{words!r} is not among what {user} was told: {told}")
 
-    def stop(self, user: str, name: str = "") -> None:
-        """Stop a server of the user and wait until it is gone."""
-        answer = self.call("DELETE", _path(user, name))
+    def own_token(self, user: str, seconds: int = 300) -> str:
+        """A token of the user's own."""
+        answer = self.call("POST", f"users/{user}/tokens", json={"note": "test", "expires_in": seconds})
+        return str(answer.json()["token"])
+
+    def stop(self, user: str, name: str = "", *, by_operator: bool = False) -> None:
+        """Stop a server as its owner would, who is told nothing of it; or as an operator, which its page says. Wait until it
+        is gone."""
+        answer = self.call("DELETE", _path(user, name), token=None if by_operator else self.own_token(user))
         assert answer.status_code in (202, 204), answer.text
         until(f"the end of {user}'s server {name}", lambda: not self.server(user, name))
 

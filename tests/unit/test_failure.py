@@ -11,15 +11,11 @@ from hypothesis import strategies as st
 from jupyterhub.spawner import SpawnException
 from tornado.web import HTTPError
 
+from spawners.causes import Cause, cancelled_by, ended_cause
 from spawners.failure import (
-    KINDS,
-    Asked,
-    Cause,
     RequestRefused,
     SessionFailed,
-    cancelled_by,
     ended,
-    ended_cause,
     not_saved,
     not_submitted,
     sentences,
@@ -27,6 +23,8 @@ from spawners.failure import (
     slurms_word,
     tell,
 )
+from spawners.kinds import KINDS
+from spawners.remedies import Asked
 from studiolo.errors import (
     Fault,
     HomeUnusable,

@@ -36,7 +36,7 @@ def html(*cards: dict[str, Any], **more: Any) -> str:
     values: dict[str, Any] = {
         "_": _, "plural": plural, "language": language, "studiolo_title": "S", "base_url": "/hub/", "xsrf_token": "X",
         "user": SimpleNamespace(name="ada", escaped_name="ada"), "allow_named_servers": True, "studiolo_sessions": 3,
-        "overview": {"now": NOW, "answers": True, "sessions": list(cards), "last": None}, "trouble": "", "kept": [],
+        "overview": {"now": NOW, "answers": True, "sessions": list(cards), "ended": [], "last": None}, "trouble": "", "kept": [],
         "default_active": False, "last_choice": "", "last_link": "", "steps": steps, "minutes_words": minutes_words,
         "memory_words": memory_words, "longest_title": 60, "announcement_home": None,
     }  # fmt: skip
@@ -79,7 +79,7 @@ def test_what_is_not_known_is_said_and_draws_no_bar(site: Site) -> None:
 
 
 def test_a_silent_scheduler_is_told(site: Site) -> None:
-    silent = {"now": NOW, "answers": False, "sessions": [card(site)], "last": None}
+    silent = {"now": NOW, "answers": False, "sessions": [card(site)], "ended": [], "last": None}
     assert "scheduler does not answer" in html(overview=silent)
     assert "scheduler does not answer" not in html(card(site))
 
@@ -92,7 +92,7 @@ def test_the_smaller_request_is_one_click_from_the_start_page(site: Site) -> Non
     assert last
     handler = SimpleNamespace(_start_page=lambda user, name: f"/hub/spawn/{user.escaped_name}/{name}")
     link = HomePage.last_link(handler, SimpleNamespace(escaped_name="ada"), last)
-    overview = {"now": NOW, "answers": True, "sessions": [], "last": last}
+    overview = {"now": NOW, "answers": True, "sessions": [], "ended": [], "last": last}
     page = html(overview=overview, last_link=link)
     assert link.startswith(f"/hub/spawn/ada/run?opt-profile={request.profile}&")
     assert "opt-memory=1G" in link
@@ -131,6 +131,16 @@ def test_a_form_needs_the_scope_that_the_same_needs_over_rest(action: str, scope
     asyncio.run(HomePage.post(page(allowed=True)))
     assert done == ["run"]
     assert asked == [f"{scope}!server=ada/run"] * 2
+
+
+@pytest.mark.parametrize(("failed", "words"), [(True, "did not start."), (False, "has ended.")])
+def test_the_last_failure_is_a_line_with_a_way_to_the_whole(failed: bool, words: str) -> None:
+    end = {"name": "run", "title": HOSTILE, "failed": failed, "what": HOSTILE, "at": NOW, "url": "/user/ada/run/"}
+    page = html(overview={"now": NOW, "answers": True, "sessions": [], "ended": [end], "last": None})
+    assert words in page
+    assert 'href="/user/ada/run/"' in page
+    assert "<script>alert" not in page
+    assert "<img" not in page
 
 
 @pytest.mark.parametrize("name", ["home.js", "home.css"])

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from jupyterhub.proxy import ConfigurableHTTPProxy
 
-from hub_config.idle import environment, is_due, limit_of, limits, margin_seconds, report_seconds
+from hub_config.idle import environment, is_due, limits, margin_seconds, report_seconds
 from hub_config.routes import RoutesProxy
+from spawners.idleness import idle_limit
 from spawners.session_api import Activity, has_children, is_change, told
 from studiolo.site import Site, parse
 
@@ -42,14 +43,14 @@ def site_with(edited: Callable[..., str]) -> Callable[..., Site]:
 def test_a_profile_may_have_a_limit_of_its_own(site_with: Callable[..., Site]) -> None:
     site = site_with("idle_limit = 60", "idle_limit = 'never'")
     other = next(name for name in site.profiles if name != "learn")
-    assert limit_of(site, {"profile": "learn"}) == 0
-    assert limit_of(site, {"profile": other}) == 60
+    assert idle_limit(site, {"profile": "learn"}) == 0
+    assert idle_limit(site, {"profile": other}) == 60
     assert limits(site) == [60]
 
 
 @pytest.mark.parametrize("options", [None, {}, {"profile": "gone"}, {"profile": ["learn"]}, "learn", 7])
 def test_strange_options_have_the_first_profiles_limit(site_with: Callable[..., Site], options: object) -> None:
-    assert limit_of(site_with("idle_limit = 60", "idle_limit = 30"), options) == 30
+    assert idle_limit(site_with("idle_limit = 60", "idle_limit = 30"), options) == 30
 
 
 @pytest.mark.parametrize(

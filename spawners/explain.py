@@ -21,6 +21,7 @@ from jupyterhub.utils import AnyTimeoutError, url_escape_path, url_path_join
 from spawners.causes import Cause, cancelled_by, ended_cause
 from spawners.failure import Failure, RequestRefused, SessionFailed, tell
 from spawners.remedies import Asked
+from spawners.verdict import payer
 from studiolo.errors import SlurmError
 from studiolo.slurm.states import JobState
 
@@ -38,7 +39,7 @@ class Explanation:
     """A failure as its page shows it.
 
     ``report`` is plain text for the support; ``page`` the start page's address, ``link`` the same filled in; ``fields`` what a
-    retry sends there.
+    retry sends there. ``log_is_read``: the failure's lines are the log's own, and not where it is.
     """
 
     failure: Failure
@@ -46,6 +47,7 @@ class Explanation:
     page: str
     link: str
     fields: tuple[tuple[str, str], ...]
+    log_is_read: bool = True
 
 
 class WhoCancelled:
@@ -79,7 +81,7 @@ async def explain(spawner: StudioloSpawner, error: BaseException | None) -> Expl
     cause, lines, cluster = known(spawner, error)
     if cause is None and error is None:
         return None
-    asked = Asked(dict(spawner.user_options), spawner.engine.site)
+    asked = _asked(spawner, cluster)
     if cause is None:
         assert isinstance(error, SessionFailed)
         told = replace(tell(Cause("refused"), asked, lines), kind=error.reason, what=error.what, advice=error.advice)
@@ -90,15 +92,28 @@ async def explain(spawner: StudioloSpawner, error: BaseException | None) -> Expl
     return _explanation(spawner, tell(cause, asked, lines), cause.state, cluster)
 
 
+def _asked(spawner: StudioloSpawner, cluster: str) -> Asked:
+    """What had been asked for, and what else counts for the next thing to do. Asks nobody."""
+    engine = spawner.engine
+    budgets = engine.choosing.accounting(cluster) if cluster in engine.slurm else None
+    running = sum(1 for other in spawner.user.spawners.values() if other is not spawner and other.active)
+    return Asked(dict(spawner.user_options), engine.site, payer=payer(spawner.user.name, budgets), running=running)
+
+
 def known(spawner: StudioloSpawner, error: BaseException | None) -> tuple[Cause | None, tuple[str, ...], str]:
     """The cause of a failed start (``error``) or of the last end, the last lines of the log, and the cluster. Asks nobody."""
     if isinstance(error, SessionFailed):
         return error.cause, error.lines, spawner.last_cluster
     if isinstance(error, AnyTimeoutError):
-        return Cause("unreachable" if spawner.has_listened else "waited"), (), spawner.last_cluster
+        return _out_of_time(spawner), (), spawner.last_cluster
     if error is not None:
         return Cause("bug"), (), spawner.last_cluster
     return _known_end(spawner, spawner.last_end)
+
+
+def _out_of_time(spawner: StudioloSpawner) -> Cause:
+    """Why JupyterHub has given up waiting."""
+    return Cause("unreachable") if spawner.has_listened else Cause("waited", words=spawner.waited_for)
 
 
 def _known_end(spawner: StudioloSpawner, end: Mapping[str, Any]) -> tuple[Cause | None, tuple[str, ...], str]:
@@ -129,7 +144,8 @@ def _explanation(spawner: StudioloSpawner, failure: Failure, state: JobState | N
     page = url_path_join(spawner.hub.base_url, "spawn", spawner.user.escaped_name, url_escape_path(spawner.name))
     fields = _fields(failure.action.options)
     link = f"{page}?{urlencode(fields)}" if fields else page
-    return Explanation(failure, _report(spawner, failure, state, cluster), page, link, fields)
+    log_is_read = bool(spawner.engine.site.paths.logs)
+    return Explanation(failure, _report(spawner, failure, state, cluster), page, link, fields, log_is_read)
 
 
 def _fields(options: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

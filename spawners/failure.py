@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jupyterhub.spawner import SpawnException
 
@@ -159,21 +159,31 @@ def sentences(cause: Cause) -> tuple[str, str, str, str]:
         "minutes": minutes_words(cause.minutes),
     }
     what = SILENT_SOMEWHERE if cause.kind == "silent" and not values["node"] else told.what
-    why = _limit_of(cause) or (_(told.why, **values) if told.why else "")
+    limit = _limit_of(cause)
+    why = limit or (_(told.why, **values) if told.why else "")
+    advice = _("Start again once that has changed.") if limit and cause.kind == "waited" else _(told.advice)
     # Who reads of a job that still ran has its number and node already.
     slurm = slurms_word(state) if state and state.is_over else ""
-    return _(what, **values), why, _(told.advice), slurm
+    return _(what, **values), why, advice, slurm
 
 
 def tell(cause: Cause, asked: Asked, lines: Sequence[str] = ()) -> Failure:
     """Say it, with the next thing to do, in the language that is spoken now; ``lines`` are the end of the log."""
     what, why, advice, slurm = sentences(cause)
-    following = KINDS[cause.kind].next
-    return Failure(cause.kind, what, why, advice, slurm, following(asked) or choose(asked), tuple(lines))
+    told = KINDS[cause.kind]
+    if told.unread and not asked.site.paths.logs:
+        advice = _(told.unread)
+    elif told.choosing and len(asked.site.environments) > 1:
+        advice = _(told.choosing)
+    action = told.next(replace(asked, words=cause.words)) or choose(asked)
+    return Failure(cause.kind, what, why, advice, slurm, action, tuple(lines))
+
+
+_LIMITED = frozenset({"limit", "refused", "account", "too-long", "too-large", "waited"})
 
 
 def _limit_of(cause: Cause) -> str:
-    return limit_words(cause.words) if cause.kind in ("limit", "refused", "account", "too-long", "too-large") else ""
+    return limit_words(cause.words) if cause.kind in _LIMITED else ""
 
 
 def slurms_word(state: JobState) -> str:

@@ -14,15 +14,25 @@ __all__ = ["KINDS", "SILENT_SOMEWHERE", "Told"]
 
 @dataclass(frozen=True)
 class Told:
-    """What happened, why, what to do; and what makes the next action of what was asked for."""
+    """What happened, why, what to do; and what makes the next action of what was asked for.
+
+    ``choosing`` is what to do instead where the site has several environments, ``unread`` where the job's log is in its
+    owner's home, which the hub does not read.
+    """
 
     what: str
     why: str
     advice: str
     next: Callable[[Asked], Action | None]
+    choosing: str = ""
+    unread: str = ""
 
 
 SILENT_SOMEWHERE = later("Job %(job)s runs, but its notebook server did not answer within %(minutes)s.")
+_UNREAD = later(
+    "Its log says why. It is in your home folder, where the hub does not read: open it there, then start again or show it"
+    " to the support."
+)
 _SUPPORT = later("Nothing was started. The support has to mend this.")
 
 KINDS: Mapping[str, Told] = {
@@ -31,7 +41,7 @@ KINDS: Mapping[str, Told] = {
         later("Slurm refused this session: %(words)s"),
         later("A limit of your project or its service class (QoS) stands against it."),
         later("Nothing was started. Choose less, stop another session, or ask whoever runs the project."),
-        remedies.smaller,
+        remedies.within_limit,
     ),
     "too-long": Told(
         later("Slurm refused this session: %(words)s"),
@@ -55,7 +65,7 @@ KINDS: Mapping[str, Told] = {
         later("Slurm refused this session: %(words)s"),
         later("The project or its service class (QoS) may not be used there, or not by you."),
         later("Nothing was started. Choose something else, or ask the support to look at this answer."),
-        remedies.choose,
+        remedies.other_account,
     ),
     "refused": Told(
         later("Slurm refused this session: %(words)s"),
@@ -100,13 +110,16 @@ KINDS: Mapping[str, Told] = {
         later("It waited in line longer than the hub waits, so it was cancelled."),
         later("The machine was too busy for what it asks for."),
         later("Ask for less, or for another part of the machine: that starts sooner."),
-        remedies.smaller,
+        remedies.sooner,
     ),
     "silent": Told(
         later("Job %(job)s runs on %(node)s, but its notebook server did not answer within %(minutes)s."),
         later("The node may be slow, or its environment does not work."),
-        later("It has been stopped. Start again; if it happens twice, choose another environment or tell the support."),
+        later("It has been stopped. Start again; tell the support if it happens twice."),
         remedies.retry,
+        choosing=later(
+            "It has been stopped. Start again; if it happens twice, choose another environment or tell the support."
+        ),
     ),
     "unreachable": Told(
         later("Your notebook server runs, but the hub can not reach it."),
@@ -148,8 +161,10 @@ KINDS: Mapping[str, Told] = {
     "completed": Told(
         later("The job ended before its notebook server answered."),
         later("The program that should serve it ended without a word of failure."),
-        later("Look at the log below, then start again or choose another environment."),
+        later("Look at the log below, then start again; tell the support if it happens twice."),
         remedies.other_environment,
+        choosing=later("Look at the log below, then start again or choose another environment."),
+        unread=_UNREAD,
     ),
     "deadline": Told(
         later("The job's deadline passed before it could end."),
@@ -160,14 +175,16 @@ KINDS: Mapping[str, Told] = {
     "failed": Told(
         later("The job's program failed."),
         "",
-        later("Look at the log below: it says why. Another environment may help."),
+        later("Look at the log below: it says why."),
         remedies.other_environment,
+        choosing=later("Look at the log below: it says why. Another environment may help."),
+        unread=_UNREAD,
     ),
     "quota": Told(
         later("There was no room left to write to."),
         later("Your home folder, or a disk that the session writes to, is full."),
         later("Remove files that you do not need, then start again; ask the support for more room."),
-        remedies.retry,
+        remedies.make_room,
     ),
     "folder": Told(
         later("The folder that was asked for can not be opened."),
@@ -184,8 +201,9 @@ KINDS: Mapping[str, Told] = {
     "environment": Told(
         later("The software environment does not work on the node."),
         later("A program, module or package that the notebook server needs is missing there."),
-        later("Choose another environment, and show the log below to whoever made this one."),
-        remedies.other_environment,
+        later("Show the log below to the support: there is no other environment to choose."),
+        remedies.mended_environment,
+        choosing=later("Choose another environment, and show the log below to whoever made this one."),
     ),
     "launch-failed": Told(
         later("The node could not start the job."),

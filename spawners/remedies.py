@@ -2,37 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from spawners.verdict import Payer, cost
 from studiolo.errors import RequestError
 from studiolo.language import _
 from studiolo.request import Request, check
 from studiolo.site import Site
+from studiolo.slurm.reasons import limit_of
 from studiolo.units import memory_words, minutes_words, slurm_memory
 
 __all__ = [
     "Action",
     "Asked",
     "choose",
+    "fewer",
+    "home",
     "less_time",
+    "make_room",
+    "mended_environment",
     "more_memory",
     "more_time",
     "no_folder",
     "no_reservation",
+    "other_account",
     "other_environment",
     "other_partition",
     "report",
     "retry",
     "smaller",
+    "sooner",
+    "within_limit",
 ]
 
 
 @dataclass(frozen=True)
 class Action:
-    """The next sensible thing. ``retry`` starts the same again, ``report`` copies the report; every other kind opens the
-    start page, filled in with ``options``, and starts nothing."""
+    """The next sensible thing. ``retry`` starts the same again, ``report`` copies the report, ``home`` leads to the home page,
+    ``make-room`` to how files are removed; every other kind opens the start page, filled in with ``options``, and starts
+    nothing."""
 
     kind: str
     label: str
@@ -41,10 +52,17 @@ class Action:
 
 @dataclass(frozen=True)
 class Asked:
-    """What had been asked for, and the site that it was asked of."""
+    """What had been asked for, and the site that it was asked of.
+
+    ``words`` are Slurm's against it, ``payer`` the person's projects as far as Slurm tells, ``running`` how many other
+    sessions of theirs run or wait.
+    """
 
     options: Mapping[str, Any]
     site: Site
+    words: str = ""
+    payer: Payer = field(default_factory=Payer)
+    running: int = 0
 
     @property
     def request(self) -> Request | None:
@@ -104,17 +122,114 @@ def less_time(asked: Asked) -> Action | None:
 
 def smaller(asked: Asked) -> Action | None:
     """Half of what is scarcest: GPUs, parts of one, or else CPUs and memory."""
+    return fewer(asked, "gpus") or _halved(asked, "cpus", "memory")
+
+
+def fewer(asked: Asked, thing: str) -> Action | None:
+    """Half of one thing: ``gpus`` (or parts of one), ``cpus``, ``memory``; ``None`` where there is no half."""
+    if thing == "gpus":
+        return _halved(asked, "gpus") or _halved(asked, "shards")
+    return _halved(asked, thing) if thing in ("cpus", "memory") else None
+
+
+def _halved(asked: Asked, *things: str) -> Action | None:
     request = asked.request
-    if request is None:
+    halves: dict[str, Any] = {thing: getattr(request, thing) // 2 for thing in things if request}
+    if not all(halves.values()):  # one has no half
+        halves = {thing: half for thing, half in halves.items() if half}
+    if not halves:
         return None
-    halves: dict[str, Any] = {}
-    if request.gpus > 1:
-        halves = {"gpus": request.gpus // 2}
-    elif request.shards > 1:
-        halves = {"shards": request.shards // 2}
-    elif request.cpus > 1:
-        halves = {"cpus": request.cpus // 2, "memory": slurm_memory(max(1, request.memory // 2))}
-    return Action("smaller", _("Choose something smaller"), {**asked.options, **halves}) if halves else None
+    if "memory" in halves:
+        halves["memory"] = slurm_memory(halves["memory"])
+    return Action("smaller", _("Choose something smaller"), {**asked.options, **halves})
+
+
+def within_limit(asked: Asked) -> Action | None:
+    """What helps against the limit that Slurm names; without its name, what most likely does."""
+    family, thing = limit_of(asked.words) or ("", "")
+    return _AGAINST[family](asked, thing)
+
+
+def _spent(asked: Asked, thing: str) -> Action | None:
+    return other_account(asked) or (_affordable(asked) if thing == "gpus" else None)
+
+
+def _full(asked: Asked, thing: str) -> Action | None:
+    if thing == "jobs" and asked.running:
+        return home(asked)
+    return fewer(asked, thing) or retry(asked)
+
+
+def _mine(asked: Asked, thing: str) -> Action | None:
+    return home(asked) if asked.running or thing == "jobs" else fewer(asked, thing)
+
+
+def _large(asked: Asked, thing: str) -> Action | None:
+    return less_time(asked) if thing == "time" else fewer(asked, thing) or smaller(asked)
+
+
+def _unnamed(asked: Asked, _thing: str) -> Action | None:
+    """Slurm's general words for all of them; whoever has other sessions has most often as many as they may."""
+    return _affordable(asked) or (home(asked) if asked.running else smaller(asked))
+
+
+_AGAINST: Mapping[str, Callable[[Asked, str], Action | None]] = {
+    "project spent": _spent,
+    "class spent": _spent,
+    "project full": _full,
+    "class full": _full,
+    "mine": _mine,
+    "large": _large,
+    "small": lambda asked, thing: None,
+    "": _unnamed,
+}
+
+
+def sooner(asked: Asked) -> Action | None:
+    """What had it wait less: against a limit what helps there, in a long line something smaller."""
+    return within_limit(asked) if limit_of(asked.words) else smaller(asked)
+
+
+def home(asked: Asked) -> Action:
+    """Another session has to end first: the home page, where it can be stopped."""
+    return Action("home", _("See what you have running"), dict(asked.options))
+
+
+def make_room(asked: Asked) -> Action:
+    """Files have to go first: how, and then the same once more."""
+    return Action("make-room", _("How to make room"), dict(asked.options))
+
+
+def other_account(asked: Asked) -> Action | None:
+    """The same for another project of theirs that can pay for it; ``None`` where none is known."""
+    request, who = asked.request, asked.payer
+    if request is None or who.accounts is None:
+        return None
+    needs = cost(request, asked.site)[0]
+    for name, account in asked.site.accounts.items():
+        if name.lower() not in who.accounts or name.lower() == who.charged(request):
+            continue
+        left = who.budgets.gpu_hours(who.name, name.lower()).left if who.budgets else None
+        options = {key: value for key, value in asked.options.items() if key != "qos"} | {"account": name}
+        if (left is None or needs <= left) and Asked(options, asked.site).request is not None:
+            return Action("other-account", _("Choose again, for %(account)s", account=account.title or name), options)
+    return None
+
+
+def _affordable(asked: Asked) -> Action | None:
+    """As long as the project's GPU-hours last; ``None`` where that is known to be no time, or all of the time asked for."""
+    request, who = asked.request, asked.payer
+    account = who.charged(request) if request else None
+    needs = cost(request, asked.site)[0] if request else 0.0
+    if request is None or account is None or who.budgets is None or not needs:
+        return None
+    left = who.budgets.gpu_hours(who.name, account).left
+    if left is None or left >= needs:
+        return None
+    minutes = math.floor(request.minutes * left / needs)
+    if minutes < 1:
+        return None
+    return Action("smaller", _("Choose again, with %(time)s", time=minutes_words(minutes)), _timed(asked, minutes))
 
 
 def other_partition(asked: Asked, least_memory: int = 0) -> Action | None:
@@ -130,12 +245,19 @@ def other_partition(asked: Asked, least_memory: int = 0) -> Action | None:
 
 
 def other_environment(asked: Asked) -> Action | None:
-    """The same in the site's usual environment, where another one was chosen."""
+    """The same in the site's usual environment, where another one was chosen; the same again where there is no other."""
+    if len(asked.site.environments) == 1:
+        return retry(asked)
     usual, request = asked.site.default_environment, asked.request
     if request is None or request.environment == usual:
         return None
     label = _("Choose again, with %(environment)s", environment=asked.site.environments[usual].title or usual)
     return Action("choose", label, {**asked.options, "environment": usual})
+
+
+def mended_environment(asked: Asked) -> Action | None:
+    """The usual one likewise; where there is no other, it is the support's move."""
+    return report(asked) if len(asked.site.environments) == 1 else other_environment(asked)
 
 
 def no_folder(asked: Asked) -> Action | None:

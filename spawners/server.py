@@ -107,6 +107,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
     _foretold: float | None = None  # when it would start, by what its owner could know then
     _forecast = Forecast()
     last_cluster = ""  # of the last start, which a failed one forgets
+    waited_for = ""  # Slurm's last word for why the last start waited
     has_listened = False  # the last start had come to a server that listens
     ending: tuple[object, Cause | None] | None = None  # why the last start or session ended, once somebody has asked
     released: tuple[float, int] | None = None  # when it reported that nobody came within so many minutes
@@ -219,7 +220,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         self._keep_log = False
         self.last_end = {}
         self._submitted = None
-        self._forecast, self.has_listened, self.released = Forecast(), False, None
+        self._forecast, self.waited_for, self.has_listened, self.released = Forecast(), "", False, None
         listening = self._listening = asyncio.get_running_loop().create_future()
         recorded = self._recorded = asyncio.get_running_loop().create_future()
         cut_off = self.engine.cut_off.take(self.user.name, self.name)
@@ -394,6 +395,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
                 if change in done:
                     state, change = change.result(), None
                     if state.is_pending:
+                        self.waited_for = state.reason
                         self._forecast = self._forecast.heard(state.start, time.time())
                     if state.is_over:
                         self.log.error(

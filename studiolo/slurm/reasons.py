@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from studiolo.language import _, later
 
-__all__ = ["Reason", "limit_words", "pending_words", "read_reason"]
+__all__ = ["Reason", "limit_of", "limit_words", "pending_words", "read_reason"]
 
 
 @dataclass(frozen=True)
@@ -263,6 +263,18 @@ _LIMITS = {
     ),
     ("small", ""): later("It asks for less than this service class (QoS) is for: cancel it, and choose another one."),
 }
+
+
+def limit_of(text: str) -> tuple[str, str] | None:
+    """Which limit a refusal or a reason of Slurm's names: its family, and of what (``gpus``, ``jobs`` …, or empty).
+
+    Families: ``project spent`` and ``class spent``, a budget that is used up; ``project full`` and ``class full``, as much at
+    once as all of them may; ``mine``, as much at once as one person may; ``large`` and ``small``, for one session.
+    """
+    for word in re.findall(r"[A-Za-z]+", text[:LONGEST_TEXT]):
+        if match := _LIMIT.fullmatch(word):
+            return _family(match), _THINGS.get(match["what"], "")
+    return None
 
 
 def _limit(word: str) -> str:

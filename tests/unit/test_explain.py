@@ -18,6 +18,7 @@ from spawners.explain import WhoCancelled, explain, without_secrets
 from spawners.failure import RequestRefused, SessionFailed, ended, not_submitted, silent
 from studiolo.errors import Fault, RequestError, SlurmRefused, SlurmUnavailable
 from studiolo.site import Site
+from studiolo.slurm.budgets import Allowance, Budgets
 from studiolo.slurm.states import JobState
 
 ME = pwd.getpwuid(os.getuid()).pw_name
@@ -39,14 +40,19 @@ class Accounting:
 
 def spawner(site: Site, accounting: Accounting | None = None, **facts: Any) -> Any:
     found = {
-        "engine": SimpleNamespace(site=site, slurm={"main": accounting or Accounting("None")}),
+        "engine": SimpleNamespace(
+            site=site,
+            slurm={"main": accounting or Accounting("None")},
+            choosing=SimpleNamespace(accounting=lambda cluster: None),
+        ),
         "user_options": {},
-        "user": SimpleNamespace(name="ada", escaped_name="ada"),
+        "user": SimpleNamespace(name="ada", escaped_name="ada", spawners={}),
         "hub": SimpleNamespace(base_url="/hub/"),
         "name": "",
         "last_cluster": "main",
         "last_end": {},
         "has_listened": False,
+        "waited_for": "",
         "who_cancelled": WhoCancelled(),
         "log_tail": lambda session, log: [f"line of {session} {log}"],
     }
@@ -224,3 +230,29 @@ def test_a_plain_line_stays_as_it_is() -> None:
 @given(st.text(max_size=300))
 def test_any_line_can_be_looked_at(line: str) -> None:
     without_secrets(line)
+
+
+def test_a_limit_is_told_with_what_the_person_has_and_may_pay(site: Site) -> None:
+    budgets = Budgets(
+        0.0,
+        {"p1": Allowance({"gres/gpu": 0}, {}), "p2": Allowance({"gres/gpu": 6000}, {})},
+        {"ada": frozenset({"p1", "p2"})},
+        {"ada": "p1"},
+    )
+    one = spawner(site, user_options={"profile": "one"})
+    one.engine.choosing = SimpleNamespace(accounting=lambda cluster: budgets)
+    spent = not_submitted(
+        SlurmRefused("submit", "sbatch: error: AssocGrpGRESMinutes: violates accounting/QOS policy"), ""
+    )
+    told = run(explain(one, spent))
+    assert told.failure.action.kind == "other-account"
+    assert parse_qs(urlsplit(told.link).query)["account"] == ["p2"]
+    full = not_submitted(SlurmRefused("submit", "QOSMaxJobsPerUserLimit: violates accounting/QOS policy"), "")
+    one.user.spawners = {"": one, "other": SimpleNamespace(active=True), "old": SimpleNamespace(active=False)}
+    assert run(explain(one, full)).failure.action.kind == "home"
+
+
+def test_a_start_that_waited_too_long_says_what_it_waited_for(site: Site) -> None:
+    one = spawner(site, waited_for="AssocGrpGRES")
+    told = run(explain(one, asyncio.TimeoutError()))
+    assert (told.failure.kind, "as many GPUs as it may" in told.failure.why) == ("waited", True)

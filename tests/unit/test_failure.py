@@ -24,7 +24,8 @@ from spawners.failure import (
     tell,
 )
 from spawners.kinds import KINDS
-from spawners.remedies import Asked
+from spawners.remedies import Action, Asked
+from spawners.verdict import Payer, payer
 from studiolo.errors import (
     Fault,
     HomeUnusable,
@@ -36,6 +37,7 @@ from studiolo.errors import (
 )
 from studiolo.request import check
 from studiolo.site import Site
+from studiolo.slurm.budgets import Allowance, Budgets
 from studiolo.slurm.states import OVER_STATES, JobState
 
 HOSTILE = "<script>alert('x')</script><img src=x onerror=\"y\">&lt;b&gt;</pre></p>{{ 7*7 }}"
@@ -250,7 +252,9 @@ def test_every_kind_has_its_sentences_and_one_next_action(kind: str, site: Site)
     assert not told.why or told.why.endswith(".")
     assert "%(" not in told.what + told.why + told.advice
     assert told.action.label
-    assert told.action.kind in {"retry", "report", "choose", "smaller", "more-memory", "more-time", "other-partition"}
+    assert told.action.kind in {
+        "retry", "report", "choose", "smaller", "more-memory", "more-time", "other-partition", "make-room", "home",
+    }  # fmt: skip
     assert told.lines == ("a line",)
 
 
@@ -359,3 +363,126 @@ def test_a_cancellation_says_whose_it_was(facts: dict[str, bool], words: str) ->
 
 def test_an_end_that_nobody_has_heard_of_is_told_in_slurms_word() -> None:
     assert "RECONFIG_FAIL" in sentences(ended_cause(JobState(1, "RECONFIG_FAIL")))[0]
+
+
+# --- Limits: what helps against each ---------------------------------------------------------------------------------
+
+
+def spending(site: Site, left: float | None, *, member: tuple[str, ...] = ("p1", "p2"), other: float = 1000) -> Payer:
+    """Ada in these projects, with so many GPU-hours left in the first and ``other`` in the second."""
+
+    def allowance(hours: float | None) -> Allowance:
+        limits = {} if hours is None else {"gres/gpu": hours * 60}
+        return Allowance(parent="", limits=limits, used={})
+
+    budgets = Budgets(0.0, {"p1": allowance(left), "p2": allowance(other)}, {"ada": frozenset(member)}, {"ada": "p1"})
+    return payer("ada", budgets)
+
+
+def against(site: Site, word: str, options: dict[str, object], **more: object) -> Action:
+    """The next action where Slurm refused a session with this word."""
+    words = f"sbatch: error: {word}\nsbatch: error: Batch job submission failed: {GENERAL}"
+    asked = Asked(options, site, **more)  # type: ignore[arg-type]
+    return tell(Cause("limit", words=words), asked).action
+
+
+GENERAL = "Job violates accounting/QOS policy (job submit limit, user's size and/or time limits)"
+GPUS = {"profile": "one", "gpus": 4, "minutes": 240}
+
+
+@pytest.mark.parametrize(
+    ("word", "more", "kind"),
+    [
+        ("QOSMaxSubmitJobPerUserLimit", {}, "home"),
+        ("AssocMaxSubmitJobLimit", {"running": 1}, "home"),
+        ("QOSMaxGRESPerUser", {"running": 1}, "home"),
+        ("AssocGrpSubmitJobsLimit", {"running": 1}, "home"),
+        ("AssocGrpSubmitJobsLimit", {}, "retry"),
+        ("AssocMaxWallDurationPerJobLimit", {}, "smaller"),
+        ("QOSMinGRES", {}, "choose"),
+        ("", {"running": 1}, "home"),
+    ],
+)
+def test_against_a_limit_the_button_does_what_helps(site: Site, word: str, more: dict[str, object], kind: str) -> None:
+    assert against(site, word, GPUS, **more).kind == kind
+
+
+@pytest.mark.parametrize(
+    ("word", "changed"),
+    [
+        ("QOSMaxGRESPerUser", "gpus"),
+        ("AssocGrpGRES", "gpus"),
+        ("QOSMaxGRESPerJob", "gpus"),
+        ("QOSMaxCpuPerUserLimit", "cpus"),
+        ("AssocGrpCpuLimit", "cpus"),
+        ("AssocMaxMemPerJob", "memory"),
+        ("QOSMaxWallDurationPerJobLimit", "minutes"),
+        ("", "gpus"),
+    ],
+)
+def test_what_the_limit_counts_is_what_gets_less_and_nothing_else(site: Site, word: str, changed: str) -> None:
+    before, after = check(GPUS, site), check(against(site, word, GPUS).options, site)
+    differing = {f for f in ("gpus", "cpus", "memory", "minutes") if getattr(before, f) != getattr(after, f)}
+    assert differing == {changed}
+
+
+def test_a_spent_gpu_budget_offers_another_project_that_can_pay(site: Site) -> None:
+    action = against(site, "AssocGrpGRESMinutes", GPUS | {"account": "p1", "qos": "long"}, payer=spending(site, 0))
+    assert (action.kind, action.options["account"]) == ("other-account", "p2")
+    assert check(action.options, site).account == "p2"
+
+
+@pytest.mark.parametrize("more", [{"other": 1}, {"member": ("p1",)}])
+def test_without_one_it_offers_the_time_that_can_still_be_paid(site: Site, more: dict[str, object]) -> None:
+    action = against(site, "AssocGrpGRESMinutes", GPUS, payer=spending(site, 6, **more))  # type: ignore[arg-type]
+    assert action.kind == "smaller"
+    assert check(action.options, site).minutes == 90, "4 GPUs for 6 GPU-hours"
+
+
+def test_where_nothing_is_left_nothing_smaller_is_offered(site: Site) -> None:
+    assert against(site, "AssocGrpGRESMinutes", GPUS, payer=spending(site, 0, member=("p1",))).kind == "choose"
+    assert against(site, "AssocGrpGRESMinutes", GPUS).kind == "choose", "and of unknown projects none is named"
+
+
+def test_general_words_are_read_with_what_is_known_of_the_budget(site: Site) -> None:
+    action = against(site, "", GPUS, payer=spending(site, 6), running=1)
+    assert check(action.options, site).minutes == 90
+
+
+def test_who_waited_for_a_limit_is_told_of_it_and_not_to_ask_for_less(site: Site) -> None:
+    asked = Asked(GPUS, site, running=1)
+    told = tell(Cause("waited", words="QOSMaxJobsPerUserLimit"), asked)
+    assert told.action.kind == "home"
+    assert told.why == "You have as many sessions and jobs as you may: stop one to start this."
+    assert told.advice == "Start again once that has changed."
+    busy = tell(Cause("waited", words="Priority"), asked)
+    assert (busy.action.kind, "too busy" in busy.why) == ("smaller", True)
+
+
+# --- Room, environments, logs ----------------------------------------------------------------------------------------
+
+
+def test_a_full_disk_leads_to_making_room_and_then_to_the_same_again(site: Site) -> None:
+    action = tell(Cause("quota"), Asked({"cpus": 1}, site)).action
+    assert (action.kind, dict(action.options)) == ("make-room", {"cpus": 1})
+
+
+@pytest.mark.parametrize("kind", ["silent", "completed", "failed", "environment"])
+def test_another_environment_is_advised_only_where_there_is_one(site: Site, kind: str) -> None:
+    base = {site.default_environment: site.environments[site.default_environment]}
+    profiles = {site.default_profile: site.profiles[site.default_profile]}
+    alone = site.model_copy(update={"environments": base, "profiles": profiles})
+    cause = Cause(kind, JobState(7, "FAILED", node="gpu1"))
+    assert "nvironment" in tell(cause, Asked({}, site)).advice
+    told = tell(cause, Asked({}, alone))
+    assert "hoose another environment" not in told.advice
+    assert "Another environment" not in told.advice
+    assert told.action.kind == ("report" if kind == "environment" else "retry")
+
+
+@pytest.mark.parametrize("kind", ["failed", "completed"])
+def test_where_the_hub_keeps_no_logs_it_says_where_the_log_is(site: Site, kind: str) -> None:
+    unkept = site.model_copy(update={"paths": site.paths.model_copy(update={"logs": ""})})
+    advice = tell(Cause(kind, JobState(7, "FAILED")), Asked({}, unkept)).advice
+    assert "in your home folder" in advice
+    assert "below" not in advice

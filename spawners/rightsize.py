@@ -1,7 +1,8 @@
 """After a session: what was asked for, what was used, and the smaller request that would have done.
 
 What was used is accounting's word, asked for once for all sessions that end within some seconds. It knows the mean use of
-CPUs and the most of memory; the most of CPUs and GPUs is what the session's own server had reported.
+CPUs and the most of memory, and, where Slurm gathers it, the mean use of GPUs; the most of CPUs and GPUs is what the session's
+own server had reported. A look at GPUs is of one moment, so that "no GPU" is advised of looks only where they cover the session.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from spawners.usage import Usage
+from spawners.usage import LOOK_SECONDS, Usage
 from studiolo.errors import SlurmError
 from studiolo.language import _
 from studiolo.request import Request
@@ -28,7 +29,13 @@ log = logging.getLogger(__name__)
 # Nothing is said of sessions that were too short to have shown what they need.
 SHORTEST_SECONDS = 600
 CPU_MARGIN, MEMORY_MARGIN, TIME_MARGIN = 1.5, 1.3, 1.5
-IDLE_GPU = 0.02
+IDLE_GPU = 0.02  # of one look: the desktop of a node, say
+# Of a mean, which accounting tells in whole per cents: one of them is five minutes of work in a session of eight hours.
+IDLE_MEAN_GPU = 0.0
+# Whoever uses a GPU for a fifth of the time is missed by this many looks once in a hundred sessions (0.8 ** 20).
+LEAST_LOOKS = 20
+# The hub forgets looks when it restarts, and nodes are slow at times: so much of a session's time must have been looked at.
+COVERED = 0.8
 GIBIBYTE = 1024
 HALF_HOUR = 30
 
@@ -109,14 +116,15 @@ def asked_of(request: Request) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class Used:
-    """What a session used: ``seconds`` it ran, CPUs in the mean and at most, memory at most (mebibytes), GPUs at most (0 to
-    1); ``None`` where nobody knows."""
+    """What a session used: ``seconds`` it ran, CPUs in the mean and at most, memory at most (mebibytes), GPUs in the mean and
+    at most (0 to 1); ``None`` where nobody knows, or has looked too seldom to tell."""
 
     seconds: int
     cpus: float | None = None
     most_cpus: float | None = None
     memory_mb: int | None = None
-    gpu: float | None = None
+    mean_gpu: float | None = None
+    most_gpu: float | None = None
 
     @classmethod
     def found(cls, told: JobUsage, seen: Usage | None, cpus: int) -> Used:
@@ -124,8 +132,12 @@ class Used:
         mean = told.cpu_seconds / told.seconds if told.cpu_seconds is not None and told.seconds else None
         most = seen.most_cpu * cpus if seen and seen.most_cpu is not None else None
         memory = [held for held in (told.memory, seen.most_memory_mb if seen else None) if held]
-        gpu = [use for use in (told.gpu, seen.most_gpu if seen else None) if use is not None]
-        return cls(told.seconds, mean, most, max(memory, default=None), max(gpu, default=None))
+        # Of too few looks one thing is certain all the same: that there was use.
+        tells = (
+            seen is not None and seen.most_gpu is not None and (covers(seen, told.seconds) or seen.most_gpu > IDLE_GPU)
+        )
+        most_gpu = seen.most_gpu if seen and tells else None
+        return cls(told.seconds, mean, most, max(memory, default=None), told.gpu, most_gpu)
 
     def as_json(self) -> dict[str, float | int | None]:
         """As it is kept and told."""
@@ -134,8 +146,14 @@ class Used:
             "cpus": None if self.cpus is None else round(self.cpus, 2),
             "most_cpus": None if self.most_cpus is None else round(self.most_cpus, 2),
             "memory_mb": self.memory_mb,
-            "gpu": None if self.gpu is None else round(self.gpu, 3),
+            "mean_gpu": None if self.mean_gpu is None else round(self.mean_gpu, 3),
+            "most_gpu": None if self.most_gpu is None else round(self.most_gpu, 3),
         }
+
+
+def covers(seen: Usage, seconds: int) -> bool:
+    """Whether the looks at a session's GPUs speak for the whole of its ``seconds``."""
+    return seen.gpu_looks >= LEAST_LOOKS and seen.gpu_looks * LOOK_SECONDS >= COVERED * seconds
 
 
 def record(name: str, options: Mapping[str, object], request: Request, used: Used, ended: float) -> dict[str, Any]:
@@ -166,9 +184,17 @@ def smaller(asked: Mapping[str, Any], used: Mapping[str, Any]) -> dict[str, int]
     minutes = math.ceil(used["seconds"] / 60 * TIME_MARGIN / HALF_HOUR) * HALF_HOUR
     if minutes <= asked["minutes"] / 2:
         less["minutes"] = minutes
-    if asked["gpus"] and used["gpu"] is not None and used["gpu"] <= IDLE_GPU:
+    if asked["gpus"] and gpus_were_idle(used):
         less["gpus"] = 0
     return less
+
+
+def gpus_were_idle(used: Mapping[str, Any]) -> bool:
+    """Whether a session's GPUs did nothing, and somebody knows that: each of those who know."""
+    mean, most = used.get("mean_gpu"), used.get("most_gpu")
+    if mean is None and most is None:
+        return False
+    return (mean or 0.0) <= IDLE_MEAN_GPU and (most or 0.0) <= IDLE_GPU
 
 
 def advice(less: Mapping[str, int]) -> str:

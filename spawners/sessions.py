@@ -231,7 +231,7 @@ def last_use(records: Iterator[Mapping[str, Any]], site: Site, now: float) -> di
         "name": latest["name"],
         "profile": latest["profile"],
         "asked": latest["asked"],
-        "used": latest["used"],
+        "used": {"mean_gpu": None, "most_gpu": None, **latest["used"]},  # an older hub wrote neither
         "advice": advice(less),
         "options": options if less else {},
         "ended": latest["ended"],

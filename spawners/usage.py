@@ -24,13 +24,18 @@ __all__ = ["Usage", "UsageHandler", "end_of", "learn", "next_report", "report_of
 MINUTE = 60
 LOOKED_SECONDS = 90  # so long after the last look somebody is taken to look still
 SELDOM, OFTEN, SOON, LAST = 300, 20, MINUTE, 15
+# A look at GPUs speaks for so long at most: many that follow each other, while a page is open, are no more than one.
+LOOK_SECONDS = SELDOM
 MOST_MEMORY_MB = 1 << 30
 
 
 @dataclass(frozen=True)
 class Usage:
     """One report, and the most of all reports of that session: ``cpu`` and ``gpu`` from 0 to 1, memory in mebibytes,
-    ``taken`` in seconds since 1970; ``None`` where the node has no figure."""
+    ``taken`` in seconds since 1970; ``None`` where the node has no figure.
+
+    ``gpu_looks`` is how many looks at the GPUs there were, of those that are apart; the last of them at ``gpu_looked``.
+    """
 
     taken: float
     cpu: float | None = None
@@ -39,11 +44,18 @@ class Usage:
     most_cpu: float | None = None
     most_memory_mb: int | None = None
     most_gpu: float | None = None
+    gpu_looks: int = 0
+    gpu_looked: float = -math.inf
 
 
 def learn(last: Usage | None, cpu: float | None, memory_mb: int | None, gpu: float | None, now: float) -> Usage:
     """Take up a report after the ``last`` one."""
     new = Usage(now, cpu, memory_mb, gpu, cpu, memory_mb, gpu)
+    looks, looked = (last.gpu_looks, last.gpu_looked) if last else (0, -math.inf)
+    # Reports that are due after so long come somewhat sooner or later.
+    if gpu is not None and now - looked >= 0.9 * LOOK_SECONDS:
+        looks, looked = looks + 1, now
+    new = replace(new, gpu_looks=looks, gpu_looked=looked)
     if last is None:
         return new
     return replace(

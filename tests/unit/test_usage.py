@@ -211,7 +211,9 @@ def test_the_most_of_all_reports_is_kept() -> None:
     first = learn(None, 0.9, 100, None, 1.0)
     second = learn(first, None, 50, 0.2, 2.0)
     third = learn(second, 0.1, 70, 0.1, 3.0)
-    assert third == Usage(3.0, 0.1, 70, 0.1, most_cpu=0.9, most_memory_mb=100, most_gpu=0.2)
+    assert third == Usage(
+        3.0, 0.1, 70, 0.1, most_cpu=0.9, most_memory_mb=100, most_gpu=0.2, gpu_looks=1, gpu_looked=third.gpu_looked
+    )
 
 
 @given(st.recursive(st.none() | st.booleans() | st.floats() | st.integers() | st.text(), st.lists))
@@ -308,15 +310,17 @@ def used(**figures: object) -> dict[str, Any]:
     ("figures", "less"),
     [
         ({"seconds": 300, "cpus": 0.1, "memory_mb": 100}, {}),
-        ({"seconds": 8 * HOUR, "cpus": 6.0, "memory_mb": 40 * 1024, "gpu": 0.5}, {}),
+        ({"seconds": 8 * HOUR, "cpus": 6.0, "memory_mb": 40 * 1024, "mean_gpu": 0.5}, {}),
         ({"seconds": 8 * HOUR}, {}),
         ({"seconds": 8 * HOUR, "cpus": 0.4}, {"cpus": 1}),
         ({"seconds": 8 * HOUR, "cpus": 0.4, "most_cpus": 3.2}, {"cpus": 4}),
         ({"seconds": 8 * HOUR, "cpus": 0.4, "most_cpus": 7.0}, {}),
         ({"seconds": 8 * HOUR, "memory_mb": 3000}, {"memory": 4096}),
         ({"seconds": 2 * HOUR}, {"minutes": 180}),
-        ({"seconds": 8 * HOUR, "gpu": 0.0}, {"gpus": 0}),
-        ({"seconds": 8 * HOUR, "gpu": None}, {}),
+        ({"seconds": 8 * HOUR, "mean_gpu": 0.0}, {"gpus": 0}),
+        ({"seconds": 8 * HOUR, "most_gpu": 0.0}, {"gpus": 0}),
+        ({"seconds": 8 * HOUR, "mean_gpu": 0.01, "most_gpu": 0.9}, {}),
+        ({"seconds": 8 * HOUR, "mean_gpu": None}, {}),
     ],
 )
 def test_the_smaller_request_is_told_where_half_would_have_done(figures: dict[str, Any], less: dict[str, int]) -> None:
@@ -339,6 +343,57 @@ def test_a_smaller_request_is_smaller_and_holds_what_was_used(
     assert less.get("memory", 1 << 30) >= (held or 0)
     assert less.get("minutes", 0) < minutes
     assert less.get("minutes", 10**6) * 60 >= min(seconds, 60 * 10**6)
+
+
+def looked(times: int, apart: float, use: float | None = 0.0) -> Usage | None:
+    """What the hub knows after so many reports of that use."""
+    seen = None
+    for number in range(times):
+        seen = learn(seen, 0.5, 100, use, NOW + number * apart)
+    return seen
+
+
+NOW = 1_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("seen", "hours", "advised"),
+    [
+        (looked(96, 300), 8, True),
+        (looked(94, 306), 8, True),  # a slow node
+        (looked(24, 300), 2, True),
+        (looked(24, 300), 8, False),  # the hub was restarted, and knows the last two hours alone
+        (looked(19, 300), 1, False),
+        (looked(2, 300), 0.2, False),
+        (looked(360, 20), 8, False),  # two hours with a page open
+        (looked(96, 300, 0.05), 8, False),
+        (looked(96, 300, None), 8, False),
+        (None, 8, False),
+    ],
+    ids=["all", "slow", "short", "restarted", "few", "two", "bunched", "used", "no figure", "none"],
+)
+def test_no_gpu_is_advised_of_looks_only_where_they_cover_the_session(
+    seen: Usage | None, hours: float, advised: bool
+) -> None:
+    used = Used.found(JobUsage(7, int(hours * HOUR)), seen, 8).as_json()
+    assert ("gpus" in smaller(ASKED, used)) == advised
+
+
+@pytest.mark.parametrize(
+    ("mean", "seen", "advised"),
+    [
+        (0.0, None, True),
+        (0.0, looked(2, 300), True),
+        (0.01, None, False),
+        (0.4, looked(96, 300), False),
+        (0.0, looked(1, 300, 0.9), False),
+    ],  # fmt: skip,
+)
+def test_accounting_s_word_on_gpus_needs_no_looks_though_one_may_speak_against_it(
+    mean: float, seen: Usage | None, advised: bool
+) -> None:
+    used = Used.found(JobUsage(7, HOUR, gpu=mean), seen, 8).as_json()
+    assert ("gpus" in smaller(ASKED, used)) == advised
 
 
 def test_advice_names_each_field() -> None:

@@ -10,7 +10,7 @@ import pwd
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from jupyterhub.utils import AnyTimeoutError, url_escape_path, url_path_join
 
 from spawners.causes import Cause, cancelled_by, ended_cause
 from spawners.failure import Failure, RequestRefused, SessionFailed, tell
-from spawners.remedies import Asked
+from spawners.remedies import Asked, RoomCommands
 from spawners.verdict import payer
 from studiolo.errors import SlurmError
 from studiolo.slurm.states import JobState
@@ -48,6 +48,7 @@ class Explanation:
     link: str
     fields: tuple[tuple[str, str], ...]
     log_is_read: bool = True
+    room: RoomCommands = field(default_factory=RoomCommands)
 
 
 class WhoCancelled:

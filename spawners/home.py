@@ -9,6 +9,7 @@ import time
 from typing import Any
 from urllib.parse import urlencode
 
+from babel.numbers import format_decimal, format_percent
 from jupyterhub.handlers.pages import HomeHandler
 from jupyterhub.slugs import normalise_unicode
 from jupyterhub.utils import url_escape_path, url_path_join
@@ -20,11 +21,11 @@ from spawners.named import LONGEST_TITLE, NamedSessions, free_name, title_refusa
 from spawners.sessions import look_at, overview, resources_words, title_of
 from spawners.stopping import stop
 from studiolo.errors import RequestError
-from studiolo.language import _
+from studiolo.language import _, language
 from studiolo.request import check
-from studiolo.units import memory_words, minutes_words
+from studiolo.units import memory_words, minutes_words, number_words
 
-__all__ = ["EXTENSIONS", "HomePage"]
+__all__ = ["EXTENSIONS", "HomePage", "hours_words", "share_words"]
 
 MAX_BODY = 4096
 # Each form's action needs what the same needs over REST.
@@ -37,6 +38,16 @@ def steps(most: int) -> list[tuple[int, str]]:
     """What can be chosen for an extension of at most so many minutes: minutes and words."""
     offered = [minutes for minutes in EXTENSIONS if minutes < most][:4]
     return [(minutes, minutes_words(minutes)) for minutes in [*offered, most] if minutes]
+
+
+def hours_words(hours: float) -> str:
+    """A cost as the page's script writes it too: two places, in the way of the language."""
+    return format_decimal(hours, format="#,##0.00", locale=language())
+
+
+def share_words(share: float | None) -> str:
+    """A part of a whole in per cents; empty where it is not known."""
+    return "" if share is None else format_percent(share, locale=language())
 
 
 class HomePage(NamedSessions, HomeHandler):  # type: ignore[misc]  # JupyterHub has no types
@@ -72,6 +83,9 @@ class HomePage(NamedSessions, HomeHandler):  # type: ignore[misc]  # JupyterHub 
             "steps": steps,
             "minutes_words": minutes_words,
             "memory_words": memory_words,
+            "number_words": number_words,
+            "hours_words": hours_words,
+            "share_words": share_words,
             "longest_title": LONGEST_TITLE,
         }
 

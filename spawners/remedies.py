@@ -18,6 +18,7 @@ from studiolo.units import memory_words, minutes_words, slurm_memory
 __all__ = [
     "Action",
     "Asked",
+    "RoomCommands",
     "choose",
     "fewer",
     "home",
@@ -48,6 +49,18 @@ class Action:
     kind: str
     label: str
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RoomCommands:
+    """What is typed in a shell to make room in a home: to ``look``, which removes nothing, and to remove."""
+
+    look: tuple[str, ...] = (
+        "du -xh -d 2 ~ 2>/dev/null | sort -h | tail -n 20",
+        "find ~ -xdev -type f -size +100M -exec ls -lh {} +",
+    )
+    trash: str = "rm -r ~/.local/share/Trash"
+    caches: str = "rm -r ~/.cache"
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,14 @@ const home = () => document.getElementById("studiolo-home");
 let offset = Number(home().dataset.now) - Date.now() / 1000;
 const now = () => Date.now() / 1000 + offset;
 
+// In the page's own words, so that nothing changes its look when the script takes over.
 const duration = (seconds) => {
   const days = Math.floor(seconds / 86400);
   const hours = Math.floor((seconds % 86400) / 3600);
   const minutes = Math.floor((seconds % 3600) / MINUTE);
-  const parts = [[days, "d"], [hours, "h"], [minutes, "min"]].filter(([count]) => count);
-  if (seconds < SOON) parts.push([Math.floor(seconds % MINUTE), "s"]);
-  return parts.map(([count, unit]) => `${count} ${unit}`).join(" ");
+  const parts = [[days, words.days], [hours, words.hours], [minutes, words.minutes]].filter(([count]) => count);
+  if (seconds < SOON) parts.push([Math.floor(seconds % MINUTE), words.seconds]);
+  return parts.map(([number, unit]) => say(unit, { number })).join(" ");
 };
 const clock = (at) =>
   new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit" }).format(new Date((at - offset) * 1000));

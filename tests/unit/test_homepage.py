@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,15 +15,15 @@ from tornado.web import HTTPError
 
 from hub_config.assets import ASSETS
 from spawners import sessions
-from spawners.home import HomePage, steps
+from spawners.home import HomePage, hours_words, share_words, steps
 from spawners.rightsize import Used, record
 from spawners.sessions import Seen, described, last_use
 from spawners.usage import Usage
-from studiolo.language import _, language, plural
+from studiolo.language import _, language, plural, speak
 from studiolo.request import check
 from studiolo.site import Site
 from studiolo.slurm.states import JobState
-from studiolo.units import memory_words, minutes_words
+from studiolo.units import memory_words, minutes_words, number_words
 
 NOW, HOUR = 1_000_000, 3600
 HOSTILE = "\"'></script><script>alert(1)</script><img src=x onerror=y>{{ 7*7 }}"
@@ -38,7 +39,7 @@ def html(*cards: dict[str, Any], **more: Any) -> str:
         "user": SimpleNamespace(name="ada", escaped_name="ada"), "allow_named_servers": True, "studiolo_sessions": 3,
         "overview": {"now": NOW, "answers": True, "sessions": list(cards), "ended": [], "last": None}, "trouble": "", "kept": [],
         "default_active": False, "last_choice": "", "last_link": "", "steps": steps, "minutes_words": minutes_words,
-        "memory_words": memory_words, "longest_title": 60, "announcement_home": None,
+        "memory_words": memory_words, "number_words": number_words, "hours_words": hours_words, "share_words": share_words, "longest_title": 60, "announcement_home": None,
     }  # fmt: skip
     return environment.get_template("home.html").render(**(values | more))
 
@@ -65,7 +66,7 @@ def test_texts_stay_texts(site: Site) -> None:
 def test_a_card_has_its_figures_and_its_forms(site: Site) -> None:
     page = html(card(site, usage=Usage(NOW, 0.25, 512, None), may_extend_minutes=90))
     assert 'value="0.25"' in page
-    assert "25 %" in page
+    assert "25%" in page
     assert "512 MB of " in page
     assert [*re.findall(r'<option value="(\d+)"', page)] == ["30", "60", "90"]
     assert len(re.findall(r'name="_xsrf" value="X"', page)) == 3  # extend, stop, and a new session
@@ -147,3 +148,26 @@ def test_the_last_failure_is_a_line_with_a_way_to_the_whole(failed: bool, words:
 def test_what_the_page_loads_is_there(name: str) -> None:
     assert f"studiolo/assets/{name}" in html()
     assert (ASSETS / name).is_file()
+
+
+@pytest.mark.parametrize(
+    ("tongue", "hours", "share", "units"),
+    [
+        ("en", "1,234.50", "25%", ("%(number)s d", "%(number)s s")),
+        ("fr", "1\u202f234,50", "25\xa0%", ("%(number)s j", "%(number)s s")),
+        ("de", "1.234,50", "25\xa0%", ("%(number)s d", "%(number)s s")),
+    ],
+)
+def test_numbers_and_units_are_those_of_the_language(
+    site: Site, tongue: str, hours: str, share: str, units: tuple[str, str]
+) -> None:
+    speak(tongue)
+    try:
+        facts = {**card(site, usage=Usage(NOW, 0.25, 512, None)), "cost": {"gpu_hours": 0.0, "cpu_hours": 1234.5}}
+        page = html(facts)
+    finally:
+        speak("en")
+    words = json.loads(re.findall(r'id="studiolo-words">(.*?)</script>', page, re.DOTALL)[0])
+    assert hours in page
+    assert share in page
+    assert (words["days"], words["seconds"]) == units

@@ -44,14 +44,15 @@ def _endings(user: Any, hub_url: str, now: float) -> Iterator[dict[str, Any]]:
             continue
         if what := in_a_line(spawner, error):
             name = url_escape_path(kept.name)
-            failed = url_path_join(hub_url, "spawn-pending", user.escaped_name, name)
+            # The hub's own address: below /user/ a session without a name that runs would answer for one with a name.
+            where = "spawn-pending" if error is not None else "user"
             yield {
                 "name": kept.name,
                 "title": str(spawner.display_name or kept.name or _("My session")),
                 "failed": error is not None,
                 "what": what,
                 "at": at or None,
-                "url": str(failed if error is not None else user.server_url(kept.name)),
+                "url": f"{url_path_join(hub_url, where, user.escaped_name, name)}{'' if error is not None else '/'}",
             }
 
 

@@ -57,6 +57,24 @@ def test_a_start_that_somebody_else_stops_says_so_too(hub: Hub, ada: str) -> Non
     assert told["what"].startswith("It was stopped by ")
 
 
+def test_the_line_of_a_named_session_leads_to_its_own_page_though_the_other_one_runs(
+    hub: Hub, access: Mapping[str, Any], ada: str
+) -> None:
+    assert hub.start(ada, {"profile": "learn"}).status_code == 202
+    assert hub.start(ada, {"profile": "learn"}, "run").status_code == 202
+    hub.ready(ada)
+    hub.ready(ada, "run")
+    hub.stop(ada, "run", by_operator=True)
+    with visitor(hub, access, ada) as browser:
+        (told,) = lines(hub, ada)
+        page = read(browser, told["url"])
+        assert "Your notebook “run” is not running" in page
+        assert told["what"] in page
+    gone = hub.call("DELETE", f"users/{ada}/servers/run", token=hub.own_token(ada), json={"remove": True})
+    assert gone.status_code == 204, gone.text
+    assert lines(hub, ada) == []
+
+
 def test_a_start_that_failed_has_its_line(hub: Hub, access: Mapping[str, Any], ada: str) -> None:
     assert hub.start(ada, {"profile": "learn", "workdir": "no/such/folder"}).status_code == 202
     (told,) = until("the failure", lambda: lines(hub, ada))

@@ -107,7 +107,6 @@ def owner(*spawners: Any) -> Any:
         spawners={one.name: one for one in spawners},
         orm_user=SimpleNamespace(_orm_spawners=kept),
         escaped_name="ada",
-        server_url=lambda name: f"/user/ada/{name}",
     )
 
 
@@ -120,7 +119,7 @@ def test_an_end_is_told_in_one_sentence_with_the_way_to_its_page(site: Site) -> 
     (told,) = endings(owner(ended(site)), "/hub/", NOW)
     assert told == {
         "name": "", "title": "My session", "failed": False, "what": "The job needed more memory than it had.", "at": NOW,
-        "url": "/user/ada/",
+        "url": "/hub/user/ada/",
     }  # fmt: skip
 
 

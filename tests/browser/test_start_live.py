@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,6 +70,33 @@ def test_each_card_says_what_it_means_now(quiet: Page, fake: FakeHub) -> None:
     quiet.get_by_role("radio", name="One GPU").check()
     expect(start(quiet)).to_have_text("Start all the same: One GPU, 4 h")
     expect(quiet.locator("#studiolo-said")).to_contain_text("Project One has used up its GPU-hours.")
+
+
+def test_what_was_kept_says_as_much_as_the_cards(quiet: Page, fake: FakeHub) -> None:
+    limit = {"kind": "limit", "until": None, "text": f"You have 3 jobs running {HOSTILE}."}
+    fake.filled = {
+        "last": {"profile": "one", "minutes": "30"},
+        "presets": {"big": {"profile": "one", "gpus": 2}, "odd": {"profile": "gone"}},
+    }
+    fake.offers = fake.offered({}) | {
+        "kept": {
+            "last": known("later", expected=time.time() + 700, cost={"gpu_hours": 0.5, "cpu_hours": 4}),
+            "presets": {"big": known("never", obstacle=limit, cost={"gpu_hours": 8, "cpu_hours": 4}), "odd": None},
+        }
+    }
+    fake.open(quiet)
+    expect(quiet.locator("#studiolo-again")).to_contain_text("Starts in about 12 min")
+    expect(quiet.locator("#studiolo-again")).to_contain_text("Costs up to 0.5 GPU-hours")
+    preset = quiet.locator('[data-preset="big"]')
+    expect(preset).to_contain_text("Can not start as it stands")
+    expect(preset).to_contain_text(f"You have 3 jobs running {HOSTILE}.")
+    expect(preset).to_contain_text("Costs up to 8 GPU-hours")
+    expect(quiet.locator('[data-preset="odd"]')).to_contain_text("no longer allowed here")
+    if folder := os.environ.get("STUDIOLO_SCREENSHOTS"):
+        for theme, width in (("light", 1280), ("dark", 390)):
+            quiet.evaluate("theme => document.documentElement.setAttribute('data-bs-theme', theme)", theme)
+            quiet.set_viewport_size({"width": width, "height": 900})
+            quiet.screenshot(path=str(Path(folder) / f"kept-{theme}.png"))
 
 
 def test_what_would_start_sooner_is_taken_with_one_click(quiet: Page, fake: FakeHub) -> None:

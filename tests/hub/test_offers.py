@@ -403,6 +403,14 @@ def test_hostile_options_are_faults_and_reach_nobody(hub: Hub, token: str, optio
     assert calls(hub, "estimate") == before
 
 
+def test_a_limit_of_the_qos_is_told_before_slurm_refuses(hub: Hub, token: str) -> None:
+    body = {"user_options": {"profile": "learn", "minutes": "6h"}}
+    answer = hub.call("POST", "studiolo/estimate", token=token, json=body).json()
+    assert (answer["starts"], answer["obstacle"]["kind"]) == ("never", "limit")
+    assert "4 h is the most" in answer["obstacle"]["text"]
+    assert "MaxWallPJ" in answer["obstacle"]["text"]
+
+
 def test_a_browsers_page_may_ask_with_its_own_cookie_and_no_other_page(hub: Hub, access: Mapping[str, Any]) -> None:
     user = next(u for u in access["users"] if u["role"] == "company")
     with httpx.Client(base_url=hub.url, timeout=30, follow_redirects=True) as browser:

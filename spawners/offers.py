@@ -9,19 +9,18 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from jupyterhub.apihandlers import APIHandler
 from tornado import web
-from tornado.iostream import StreamClosedError
 
 from spawners.alternatives import words
 from spawners.callers import TAGLESS
 from spawners.choosing import Choosing, Proposal
 from spawners.engine import SITE_SETTING, engine_for
 from spawners.presets import PresetsUnreadable, presets_of
+from spawners.streams import EventStream
 from spawners.verdict import PartitionView, Verdict, View, cost
 from studiolo.errors import Fault, RequestError, printable
 from studiolo.request import Request
@@ -33,12 +32,7 @@ from studiolo.slurm.resources import Resources
 __all__ = ["EstimateHandler", "OffersEventsHandler", "OffersHandler", "estimate", "kept", "offers"]
 
 MAX_BODY = 16384
-EVENT_SECONDS = 3.0
-KEEPALIVE_SECONDS = 15.0
-# Whoever has logged out, or may no more, is not told for ever: a page asks again by itself.
-STREAM_SECONDS = 900.0
-STREAMS_PER_PERSON = 20
-PATIENCE_SECONDS = 30.0
+AGEING_SECONDS = 15.0
 
 
 class _Handler(APIHandler):  # type: ignore[misc]  # JupyterHub has no types
@@ -93,60 +87,24 @@ class OffersHandler(_Handler):
         self.answer(self.told())
 
 
-class OffersEventsHandler(_Handler):
+class OffersEventsHandler(EventStream, _Handler):
     """The same, again whenever it has changed, as events."""
 
-    streams: ClassVar[Counter[str]] = Counter()
+    _edition: object = None
+    _looked = float("-inf")
 
-    def initialize(self) -> None:
-        super().initialize()
-        self._gone = asyncio.get_running_loop().create_future()
+    def listener(self) -> str:
+        """Anybody who is logged in."""
+        return self.person()
 
-    def get_content_type(self) -> str:
-        return "text/event-stream"
-
-    def on_connection_close(self) -> None:
-        """Whoever looked has left."""
-        super().on_connection_close()
-        if not self._gone.done():
-            self._gone.set_result(None)
-
-    async def get(self) -> None:
-        """Tell until the page is closed, a quarter of an hour at most; 403 for nobody, 429 for too many at once."""
-        person = self.person()
-        if self.streams[person] >= STREAMS_PER_PERSON:
-            raise web.HTTPError(429, f"{STREAMS_PER_PERSON} pages of yours are looking already")
-        self.set_header("Cache-Control", "no-store")
-        self.streams[person] += 1
-        try:
-            await self._tell()
-        except (StreamClosedError, asyncio.TimeoutError):
-            self.log.debug("%s looks no longer", person)
-        finally:
-            self.streams[person] -= 1
-
-    async def _tell(self) -> None:
-        clock = asyncio.get_running_loop().time
-        ends, said, looked = clock() + STREAM_SECONDS, clock(), float("-inf")
-        edition: object = None
-        last: object = None
-        while not self._gone.done() and clock() < ends:
-            await self.choosing.look()
-            # Two hundred open pages would otherwise compute the same all the time; what ages does so more slowly.
-            if (newest := self.choosing.edition()) != edition or clock() - looked >= KEEPALIVE_SECONDS:
-                edition, looked, event = newest, clock(), self.told()
-                now = event.pop("now")
-                if event != last:
-                    last, said = event, clock()
-                    await self._send(f"data: {json.dumps({'now': now, **event}).translate(TAGLESS)}\n\n")
-            if clock() - said >= KEEPALIVE_SECONDS:
-                said = clock()
-                await self._send(": nothing has changed\n\n")
-            await asyncio.wait([self._gone], timeout=EVENT_SECONDS)
-
-    async def _send(self, text: str) -> None:
-        self.write(text)
-        await asyncio.wait_for(self.flush(), PATIENCE_SECONDS)  # whoever does not read is not waited for
+    async def news(self) -> dict[str, Any] | None:
+        """The offers. Two hundred open pages would otherwise compute the same all the time; what ages does so more slowly."""
+        await self.choosing.look()
+        now = asyncio.get_running_loop().time()
+        if (newest := self.choosing.edition()) == self._edition and now - self._looked < AGEING_SECONDS:
+            return None
+        self._edition, self._looked = newest, now
+        return self.told()
 
 
 class EstimateHandler(_Handler):

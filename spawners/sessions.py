@@ -6,25 +6,23 @@ reports. So however many pages are open, and however silent Slurm is, nobody is 
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from jupyterhub.apihandlers import APIHandler
 from jupyterhub.user import User
 from jupyterhub.utils import url_escape_path, url_path_join
 from tornado import web
-from tornado.iostream import StreamClosedError
 
 from spawners.callers import TAGLESS
 from spawners.endings import endings
 from spawners.engine import SITE_SETTING, engine_for
 from spawners.extend import room_for
 from spawners.rightsize import advice, smaller
+from spawners.streams import EventStream
 from spawners.usage import Usage
 from studiolo.language import _, plural
 from studiolo.request import Request
@@ -48,11 +46,6 @@ __all__ = [
 ]
 
 HOUR = 3600
-LOOK_SECONDS = 2.0  # between two looks at what the hub knows, for a page that is open
-SILENCE_SECONDS = 15.0  # proxies cut what says nothing for a minute
-STREAM_SECONDS = 1800  # then the page connects anew, and shows again who it is
-STREAMS_PER_PERSON = 20
-PATIENCE_SECONDS = 30.0  # for a page that does not read what it is sent
 LAST_SECONDS = 7 * 24 * HOUR
 
 
@@ -262,53 +255,20 @@ class SessionsHandler(APIHandler):  # type: ignore[misc]  # JupyterHub has no ty
         self.finish(json.dumps(told).translate(TAGLESS))
 
 
-class SessionEvents(SessionsHandler):
+class SessionEvents(EventStream, SessionsHandler):
     """The same, sent again whenever something changes, as server-sent events."""
 
-    streams: ClassVar[Counter[str]] = Counter()
-    _closed = False
+    LOOK_SECONDS = 2.0
 
-    def get_content_type(self) -> str:
-        """As EventSource wants it."""
-        return "text/event-stream"
+    def listener(self) -> str:
+        """Whoever may see their own sessions."""
+        self.look()
+        return str(self.current_user.name)
 
-    def on_connection_close(self) -> None:
-        """The page is gone."""
-        self._closed = True
-        super().on_connection_close()
+    async def news(self) -> dict[str, Any]:
+        """The overview."""
+        return self.look()
 
-    async def get(self) -> None:
-        """Send until the page is gone, and half an hour at most; 429 for too many pages at once."""
-        self.look()  # whoever may not is told so with a status, and not amid a stream
-        person = str(self.current_user.name)
-        if self.streams[person] >= STREAMS_PER_PERSON:
-            raise web.HTTPError(429, f"{STREAMS_PER_PERSON} pages of yours are looking already")
-        self.streams[person] += 1
-        try:
-            await self._tell()
-        finally:
-            self.streams[person] -= 1
-
-    async def _tell(self) -> None:
-        self.set_header("Cache-Control", "no-store")
-        self.set_header("X-Accel-Buffering", "no")
-        loop = asyncio.get_running_loop()
-        end = loop.time() + STREAM_SECONDS
-        told, spoken = "", 0.0
-        while not self._closed and loop.time() < end:
-            news = self.look()
-            text = json.dumps(news).translate(TAGLESS)
-            core = json.dumps({**news, "now": 0, "sessions": [{**one, "cost": None} for one in news["sessions"]]})
-            line = ""
-            if core != told:
-                told, line = core, f"data: {text}\n\n"
-            elif loop.time() - spoken > SILENCE_SECONDS:
-                line = ":\n\n"
-            if line:
-                spoken = loop.time()
-                try:
-                    self.write(line)
-                    await asyncio.wait_for(self.flush(), PATIENCE_SECONDS)
-                except (StreamClosedError, asyncio.TimeoutError):
-                    return
-            await asyncio.sleep(LOOK_SECONDS)
+    def essence(self, news: dict[str, Any]) -> object:
+        """Cost grows all the time, as everybody can compute."""
+        return {**news, "now": 0, "sessions": [{**one, "cost": None} for one in news["sessions"]]}

@@ -12,6 +12,7 @@ import pytest
 from hubclient import Hub, until
 from pages import log_in
 from playwright.sync_api import Browser, Page, expect
+from reconfigured import restart
 
 from slurmbox import box as slurmbox
 
@@ -141,3 +142,18 @@ def _answers(hub: Hub) -> bool:
     except AssertionError:
         return False
     return True
+
+
+def test_it_goes_on_by_itself_after_the_hub_was_away(
+    page: Page, access: Mapping[str, Any], hub: Hub, both: str, box: Any
+) -> None:
+    if hub.server(both):
+        hub.stop(both)
+    log_in(page, access, PERSON)
+    page.goto(f"{access['url']}hub/home")
+    expect(page.get_by_role("link", name="Start a session")).to_be_visible()
+    page.evaluate("() => { window.stayed = true; }")
+    restart(hub, box)
+    assert hub.start(both, {"profile": "learn"}).status_code == 202
+    expect(page.get_by_role("article", name="My session")).to_be_visible()
+    assert page.evaluate("() => window.stayed")  # nobody has loaded the page anew

@@ -17,7 +17,8 @@ from hubclient import HTTP, Hub, until
 
 from slurmbox import box as slurmbox
 from spawners.estimates import EstimatePace
-from spawners.offers import MAX_BODY, STREAMS_PER_PERSON
+from spawners.offers import MAX_BODY
+from spawners.streams import STREAMS_PER_PERSON
 from studiolo.slurm.snapshot import SnapshotPace
 
 EIGHT_HOURS = {"profile": "one-gpu", "gpus": 4, "cpus": 32, "memory": "200G", "minutes": 480, "account": "fast-lane"}
@@ -317,8 +318,9 @@ def test_pages_are_told_what_changes_by_events(hub: Hub, token: str) -> None:
         assert next(found for found in told if found["partitions"]["cpu"]["open"])
 
 
-def test_a_person_may_open_some_pages_and_no_more(hub: Hub, token: str) -> None:
-    url, headers = f"{hub.url}hub/api/studiolo/offers/events", {"Authorization": f"token {token}"}
+@pytest.mark.parametrize("stream", ["offers", "sessions"])
+def test_a_person_may_open_some_pages_of_each_kind_and_no_more(hub: Hub, token: str, stream: str) -> None:
+    url, headers = f"{hub.url}hub/api/studiolo/{stream}/events", {"Authorization": f"token {token}"}
     with httpx.Client(timeout=30) as client:
         open_ones = [
             client.send(client.build_request("GET", url, headers=headers), stream=True)
@@ -352,7 +354,15 @@ def test_a_token_that_may_start_nothing_may_ask_slurm_nothing(hub: Hub, ada: str
     narrow = token_of(hub, ada, scopes=["read:users!user"])
     answer = hub.call("POST", "studiolo/estimate", token=narrow, json={"user_options": {}})
     assert answer.status_code == 403
-    assert offers(hub, narrow)["profiles"]
+    url, headers = f"{hub.url}hub/api/studiolo/offers/events", {"Authorization": f"token {narrow}"}
+    with httpx.stream("GET", url, headers=headers, timeout=60) as stream:
+        told = [offers(hub, narrow), next(events(stream.iter_lines()))]
+    for found in told:
+        assert found["profiles"]
+        # Whatever a stranger's program may do with such a token, it is not told of its owner's projects and choices.
+        assert set(found["accounts"]) <= {"playground", "fast-lane", "large-scale"}
+        assert all(account["gpu_hours"]["used"] is None for account in found["accounts"].values())
+        assert found["kept"] is None
 
 
 def test_a_service_has_no_accounts_and_asks_slurm_nothing(hub: Hub) -> None:

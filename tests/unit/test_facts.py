@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
+import clusters
 import pytest
+from clusters import HOUR
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,30 +18,28 @@ from studiolo.slurm.facts import (
     PartitionFacts,
     PendingJob,
     ReservationFacts,
-    assemble,
 )
 from studiolo.slurm.resources import Resources
 
-NOW = 1_000_000
-HOUR = 3600
+NOW = int(clusters.NOW)
 TOTAL = Resources(32, 65536, {"a100": 4}, 16)
 FREE = Resources(10, 40960, {"a100": 1}, 6)
 
 
-def node(name: str = "gpu1", **facts: Any) -> NodeFacts:
-    defaults = {"states": ("MIXED",), "free": FREE, "features": (), "partitions": ("gpu",)}
-    return NodeFacts(name=name, address="10.0.0.1", reason="", total=TOTAL, **{**defaults, **facts})
+node = partial(clusters.node, free=FREE, total=TOTAL, features=())
 
 
 def reserved(start: int = NOW - HOUR, end: int = NOW + HOUR, nodes: tuple[str, ...] = ("gpu1",), **facts: Any) -> Any:
     return ReservationFacts("course", start, end, nodes, **facts)
 
 
+PARTITIONS = (PartitionFacts("gpu", "UP", 1440), PartitionFacts("debug", "UP", 60))
+
+
 def cluster(
     nodes: list[NodeFacts], reservations: tuple[ReservationFacts, ...] = (), pending: tuple[PendingJob, ...] = ()
 ) -> ClusterFacts:
-    partitions = [PartitionFacts("gpu", "UP", 1440), PartitionFacts("debug", "UP", 60)]
-    return assemble(NOW, nodes, partitions, reservations, pending)
+    return clusters.cluster(*nodes, reservations=reservations, line=pending, partitions=PARTITIONS)
 
 
 @pytest.mark.parametrize(

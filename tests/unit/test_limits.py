@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from clusters import NOW, cluster, node
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,15 +15,9 @@ from spawners.verdict import View, is_open_question, judge, payer
 from studiolo.request import check
 from studiolo.site import Site
 from studiolo.slurm.budgets import Allowance, Budgets
-from studiolo.slurm.facts import NodeFacts, PartitionFacts, assemble
 from studiolo.slurm.limits import Bound, Demand, QosLimits, hinders, parse_bounds, parse_qos
-from studiolo.slurm.resources import Resources
 
-NOW = 1_000_000.0
 TWO = Demand({"cpu": 8, "gres/gpu": 2, "mem": 4096, "node": 1}, 120)
-NODE = NodeFacts(
-    "gpu1", "10.0.0.1", ("IDLE",), "", *[Resources(32, 262144, {"a100": 4}, 16)] * 2, ("nvme", "ib"), ("gpu",)
-)
 
 
 @pytest.mark.parametrize(
@@ -138,8 +133,7 @@ def test_the_limits_of_a_qos_count_where_it_is_known_which_one(site: Site) -> No
 
 
 def judged(site: Site, known: Budgets, *, answers: bool = True) -> Any:
-    facts = assemble(NOW, [NODE], [PartitionFacts("gpu", "UP", None)], (), ())
-    request, view = check({"profile": "one", "features": ""}, site), View(site, "main", facts, NOW)
+    request, view = check({"profile": "one", "features": ""}, site), View(site, "main", cluster(node()), NOW)
     verdict = judge(request, site, view, payer("ada", known), None, answers=answers)
     assert not is_open_question(request, view, verdict)  # Slurm's own forecast knows nothing of limits
     return verdict

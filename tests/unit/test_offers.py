@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any, ClassVar, cast
 
 import pytest
+from clusters import GPU_NODE, HOUR, NOW, cluster, node
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
@@ -26,7 +27,6 @@ from studiolo.slurm.budgets import Allowance, Budgets
 from studiolo.slurm.facts import (
     Admission,
     ClusterFacts,
-    NodeFacts,
     PartitionFacts,
     PendingJob,
     ReservationFacts,
@@ -35,22 +35,19 @@ from studiolo.slurm.facts import (
 from studiolo.slurm.resources import Resources
 from studiolo.slurm.snapshot import FactsCache, Reading
 
-NOW = 1_000_000.0
-HOUR = 3600
 TROUBLE = SlurmUnavailable("list jobs", "Unable to contact slurm controller")
 REMARK = "bad fan <script>alert(1)</script>, ask mallory"
 
 
-def node(name: str, partition: str, total: Resources, free: Resources, *states: str) -> NodeFacts:
-    return NodeFacts(name, "10.0.0.1", states or ("MIXED",), REMARK, total, free, ("nvme", "ib"), (partition,))
-
-
-GPU_NODE = Resources(32, 262144, {"a100": 4}, 16)
+CPU_NODE = Resources(16, 65536)
 NODES = [
-    node("cpu1", "cpu", Resources(16, 65536), Resources(6, 30000)),
-    node("gpu1", "gpu", GPU_NODE, Resources(20, 200000, {"a100": 2}, 11)),
-    node("gpu2", "gpu", GPU_NODE, GPU_NODE, "IDLE", "DRAIN"),
-    node("big1", "hidden", GPU_NODE, GPU_NODE),
+    replace(one, reason=REMARK)
+    for one in (
+        node("cpu1", Resources(6, 30000), partition="cpu", total=CPU_NODE),
+        node("gpu1", Resources(20, 200000, {"a100": 2}, 11)),
+        node("gpu2", GPU_NODE, "IDLE", "DRAIN"),
+        node("big1", partition="hidden"),
+    )
 ]
 PENDING = (
     PendingJob(71, "gpu", 9),
@@ -66,7 +63,7 @@ def snapshot(*reservations: ReservationFacts) -> ClusterFacts:
         PartitionFacts("gpu", "UP", None),
         PartitionFacts("hidden", "UP", 60),
     ]
-    return assemble(NOW, NODES, partitions, reservations, PENDING)
+    return cluster(*NODES, reservations=reservations, line=PENDING, partitions=partitions)
 
 
 BUDGETS = Budgets(

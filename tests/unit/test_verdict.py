@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from clusters import GPU_NODE, HOUR, NOTHING, NOW, cluster, node
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +20,6 @@ from studiolo.slurm.budgets import Allowance, Budgets
 from studiolo.slurm.facts import (
     Admission,
     ClusterFacts,
-    NodeFacts,
     PartitionFacts,
     PendingJob,
     ReservationFacts,
@@ -27,25 +27,7 @@ from studiolo.slurm.facts import (
 )
 from studiolo.slurm.resources import Resources
 
-NOW = 1_000_000.0
-HOUR = 3600
-FULL = Resources(32, 262144, {"a100": 4}, 16)
-NOTHING = Resources(0, 0, {"a100": 0}, 0)
 NOBODY = Payer()
-
-
-def node(name: str, free: Resources, *states: str, partition: str = "gpu") -> NodeFacts:
-    return NodeFacts(name, "10.0.0.1", states or ("MIXED",), "", FULL, free, ("nvme", "ib"), (partition,))
-
-
-def cluster(
-    *nodes: NodeFacts,
-    reservations: tuple[ReservationFacts, ...] = (),
-    line: tuple[PendingJob, ...] = (),
-    **gpu: Any,
-) -> ClusterFacts:
-    partitions = [PartitionFacts("cpu", "UP", None), replace(PartitionFacts("gpu", "UP", None), **gpu)]
-    return assemble(NOW, nodes, partitions, reservations, line)
 
 
 def verdict(
@@ -73,7 +55,7 @@ WAITS = (PendingJob(7, "gpu", 5),)
 
 
 def test_room_and_nobody_in_line_is_now_and_asks_nobody(site: Site) -> None:
-    facts = cluster(node("gpu1", FULL))
+    facts = cluster(node("gpu1", GPU_NODE))
     found = verdict(site, facts, ONE)
     assert found == Verdict("now", None, 4)
     assert not is_open_question(check(ONE, site), View(site, "main", facts, NOW), found)
@@ -82,13 +64,13 @@ def test_room_and_nobody_in_line_is_now_and_asks_nobody(site: Site) -> None:
 @pytest.mark.parametrize(
     ("free", "line", "told", "starts", "expected", "is_open"),
     [
-        (FULL, WAITS, None, "unknown", None, True),
-        (FULL, WAITS, Foretold(int(NOW) + 5), "now", None, True),
-        (FULL, WAITS, Foretold(int(NOW) + HOUR), "later", int(NOW) + HOUR, True),
+        (GPU_NODE, WAITS, None, "unknown", None, True),
+        (GPU_NODE, WAITS, Foretold(int(NOW) + 5), "now", None, True),
+        (GPU_NODE, WAITS, Foretold(int(NOW) + HOUR), "later", int(NOW) + HOUR, True),
         (NOTHING, (), None, "later", None, True),
         (NOTHING, (), Foretold(int(NOW) + HOUR), "later", int(NOW) + HOUR, True),
         # Whoever waits for a date stands in nobody's way.
-        (FULL, (PendingJob(7, "gpu", 5, reason="BeginTime"),), None, "now", None, False),
+        (GPU_NODE, (PendingJob(7, "gpu", 5, reason="BeginTime"),), None, "now", None, False),
     ],
 )
 def test_else_slurm_is_asked_and_believed(
@@ -107,14 +89,14 @@ def test_else_slurm_is_asked_and_believed(
 
 
 def test_a_line_for_the_same_nodes_counts_whatever_its_partition(site: Site) -> None:
-    shared = replace(node("gpu1", FULL), partitions=("gpu", "hidden"))
+    shared = replace(node("gpu1", GPU_NODE), partitions=("gpu", "hidden"))
     partitions = [PartitionFacts("gpu", "UP", None), PartitionFacts("hidden", "UP", None)]
     facts = assemble(NOW, [shared], partitions, (), [PendingJob(7, "hidden", 5)])
     assert verdict(site, facts, ONE).starts == "unknown"
 
 
 def test_a_silent_scheduler_promises_nothing_and_forbids_what_is_forbidden(site: Site) -> None:
-    facts = cluster(node("gpu1", FULL))
+    facts = cluster(node("gpu1", GPU_NODE))
     assert verdict(site, facts, ONE, answers=False).starts == "unknown"
     assert verdict(site, None, ONE, answers=False) == Verdict("unknown")
     stranger = Payer("ada", frozenset({"p3"}), "p3")
@@ -122,7 +104,7 @@ def test_a_silent_scheduler_promises_nothing_and_forbids_what_is_forbidden(site:
 
 
 def test_inside_a_reservation_only_slurm_knows(site: Site) -> None:
-    facts = cluster(node("gpu1", FULL))
+    facts = cluster(node("gpu1", GPU_NODE))
     found = verdict(site, facts, {"profile": "course"})
     assert (found.starts, found.room) == ("unknown", None)
     assert is_open_question(check({"profile": "course"}, site), View(site, "main", facts, NOW), found)
@@ -134,18 +116,18 @@ def test_inside_a_reservation_only_slurm_knows(site: Site) -> None:
 
 @pytest.mark.parametrize("state", ["DOWN", "DRAIN", "INACTIVE"])
 def test_a_closed_partition_is_said_before_the_click(site: Site, state: str) -> None:
-    found = verdict(site, cluster(node("gpu1", FULL), state=state), ONE, told=Foretold(int(NOW)))
+    found = verdict(site, cluster(node("gpu1", GPU_NODE), state=state), ONE, told=Foretold(int(NOW)))
     assert (found.starts, kind(found)) == ("never", "closed")
     assert found.obstacle
     assert "Closed at the moment: GPU nodes." in found.obstacle.text
 
 
 def test_what_no_node_could_ever_hold_is_too_big(site: Site) -> None:
-    small = replace(node("gpu1", FULL), total=Resources(8, 8192, {"a100": 1}, 4))
+    small = replace(node("gpu1", GPU_NODE), total=Resources(8, 8192, {"a100": 1}, 4))
     assert kind(verdict(site, cluster(small), {**ONE, "gpus": 4})) == "too-big"
-    assert kind(verdict(site, cluster(node("gpu1", FULL), max_minutes=60), ONE)) == "too-big"
+    assert kind(verdict(site, cluster(node("gpu1", GPU_NODE), max_minutes=60), ONE)) == "too-big"
     # A node that is down today comes back.
-    assert verdict(site, cluster(node("gpu1", FULL, "DOWN")), ONE) == Verdict("later", None, 0)
+    assert verdict(site, cluster(node("gpu1", GPU_NODE, "DOWN")), ONE) == Verdict("later", None, 0)
 
 
 def window(start: float, end: float, *flags: str) -> ReservationFacts:
@@ -153,7 +135,7 @@ def window(start: float, end: float, *flags: str) -> ReservationFacts:
 
 
 def test_a_window_that_a_session_would_run_into_is_told_with_its_end(site: Site) -> None:
-    facts = cluster(node("gpu1", FULL), reservations=(window(2 * HOUR, 6 * HOUR),))
+    facts = cluster(node("gpu1", GPU_NODE), reservations=(window(2 * HOUR, 6 * HOUR),))
     found = verdict(site, facts, ONE)
     assert (found.starts, kind(found)) == ("later", "maintenance")
     assert found.obstacle
@@ -163,11 +145,13 @@ def test_a_window_that_a_session_would_run_into_is_told_with_its_end(site: Site)
 
 
 def test_maintenance_now_is_told_and_no_other_reservation_is_taken_for_it(site: Site) -> None:
-    found = verdict(site, cluster(node("gpu1", FULL), reservations=(window(-HOUR, HOUR),)), ONE)
+    found = verdict(site, cluster(node("gpu1", GPU_NODE), reservations=(window(-HOUR, HOUR),)), ONE)
     assert kind(found) == "maintenance"
     assert found.obstacle
     assert "at the moment" in found.obstacle.text
-    assert kind(verdict(site, cluster(node("gpu1", FULL), reservations=(window(-HOUR, HOUR, "SPEC"),)), ONE)) is None
+    assert (
+        kind(verdict(site, cluster(node("gpu1", GPU_NODE), reservations=(window(-HOUR, HOUR, "SPEC"),)), ONE)) is None
+    )
     # All GPUs are in use as well: the window is not what hinders.
     assert kind(verdict(site, cluster(node("gpu1", NOTHING), reservations=(window(2 * HOUR, 6 * HOUR),)), ONE)) is None
 
@@ -181,14 +165,14 @@ def budgets(limit: int, used: int | None) -> Budgets:
     ("used", "obstacle"), [(0, None), (6000 - 240, None), (6000 - 239, "budget"), (6000, "budget"), (None, None)]
 )
 def test_a_session_must_fit_into_what_is_left(site: Site, used: int | None, obstacle: str | None) -> None:
-    facts = cluster(node("gpu1", FULL))
+    facts = cluster(node("gpu1", GPU_NODE))
     found = verdict(site, facts, ONE, who=payer("ada", budgets(6000, used)))
     assert kind(found) == obstacle
     assert kind(verdict(site, facts, {**ONE, "gpus": 0}, who=payer("ada", budgets(6000, used)))) is None
 
 
 def test_words_of_a_used_up_budget_name_project_and_hours(site: Site) -> None:
-    facts = cluster(node("gpu1", FULL))
+    facts = cluster(node("gpu1", GPU_NODE))
     told = [verdict(site, facts, ONE, who=payer("ada", budgets(600, used))).obstacle for used in (480, 600)]
     assert [found.text for found in told if found] == [
         "The project p1 has 2 GPU-hours left, and this session may need 4.",
@@ -197,10 +181,10 @@ def test_words_of_a_used_up_budget_name_project_and_hours(site: Site) -> None:
 
 
 def test_who_is_not_in_the_project_is_told_so_only_where_that_is_known(site: Site) -> None:
-    facts = cluster(node("gpu1", FULL))
+    facts = cluster(node("gpu1", GPU_NODE))
     assert kind(verdict(site, facts, ONE, who=Payer("ada", frozenset({"p2"}), "p2"))) == "not-yours"
     assert kind(verdict(site, facts, ONE, who=Payer("ada"))) is None
-    closed = cluster(node("gpu1", FULL), accounts=Admission(frozenset({"p2"})))
+    closed = cluster(node("gpu1", GPU_NODE), accounts=Admission(frozenset({"p2"})))
     assert kind(verdict(site, closed, ONE, who=Payer("ada", frozenset({"p1"}), "p1"))) == "not-yours"
     # The default account, which the site does not list for this partition.
     default = Payer("ada", frozenset({"p3"}), "p3")
@@ -343,5 +327,5 @@ def test_nothing_is_proposed_that_saves_little_or_that_nobody_knows(site: Site, 
 
 
 def test_before_a_window_a_shorter_session_is_proposed(site: Site) -> None:
-    facts = cluster(node("gpu1", FULL), reservations=(window(1.5 * HOUR, 6 * HOUR),))
+    facts = cluster(node("gpu1", GPU_NODE), reservations=(window(1.5 * HOUR, 6 * HOUR),))
     assert chosen(site, facts, ONE, {}) == "1 h instead of 4 h starts now."

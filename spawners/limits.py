@@ -18,13 +18,13 @@ HOUR = 60
 
 
 def obstacle(
-    request: Request, site: Site, person: str, account: str | None, budgets: Budgets | None
+    request: Request, site: Site, person: str, account: str | None, budgets: Budgets | None, *, partition_qos: str = ""
 ) -> tuple[Literal["never", "waits"], str] | None:
     """The limit for which a session can not begin, or has to wait, and the sentence that says so; ``None`` for none."""
     if account is None or budgets is None:
         return None
     wanted, waits = demand(request, site), None
-    for held in budgets.bounds(person, account, usual_qos(request, site, account)):
+    for held in budgets.bounds(person, account, usual_qos(request, site, account), partition_qos):
         for bound in held.bounds:
             how = hinders(bound, wanted)
             if how == "never":

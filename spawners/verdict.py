@@ -260,7 +260,11 @@ def judge(
     place = view.partitions.get(request.partition) if view else None
     room = view.room(request, site) if view and place and not request.reservation else None
     fixed = _not_theirs(request, site, who, place) or _over_budget(request, site, who, place)
-    limited = limits.obstacle(request, site, who.name, who.charged(request), who.budgets) if fixed is None else None
+    limited = None
+    if fixed is None and place is not None:
+        limited = limits.obstacle(
+            request, site, who.name, who.charged(request), who.budgets, partition_qos=place.live.own_qos
+        )
     if limited and limited[0] == "never":
         fixed = Obstacle("limit", limited[1])
     if view is not None:

@@ -8,7 +8,7 @@ look into its own tables and the accounting daemon nothing. What nobody told is 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -94,25 +94,34 @@ class Budgets:
             yield found
             account = found.parent
 
-    def bounds(self, person: str, account: str, qos: str | None) -> Iterator[Bounds]:
+    def bounds(self, person: str, account: str, qos: str | None, partition_qos: str = "") -> Iterator[Bounds]:
         """All further limits that bind a person who charges an account under a QoS; ``None`` for one that is not known.
 
-        A limit of accounts is left out where the QoS, or one that it may be, has the same: then that one counts.
+        The partition's QoS comes first, then the session's, then accounts: what one has a limit for, those behind it have not.
+        Where it may be any QoS, what some of them has a limit for is left out.
         """
-        named = self.qos.get(qos) if qos is not None else None
-        may_be = [named] if named else [] if qos is not None else [*self.qos.values()]
-        overridden = {limit for each in may_be for limit in each.overrides}
-        if named and qos:
-            yield Bounds("person", "", qos, named.each(named.people, person))
-            yield Bounds("account", account, qos, named.each(named.accounts, account))
-            yield Bounds("qos", "", qos, named.own)
+        overridden: set[tuple[str, str]] = set()
+
+        def held(of: Literal["person", "account", "qos"], account: str, qos: str, bounds: Iterable[Bound]) -> Bounds:
+            kept = [bound for bound in bounds if (bound.family, bound.kind) not in overridden]
+            return Bounds(of, account, qos, tuple(kept))
+
+        for name in (partition_qos, qos):
+            if name and (limits := self.qos.get(name)):
+                yield held("person", "", name, limits.each(limits.people, person))
+                yield held("account", account, name, limits.each(limits.accounts, account))
+                yield held("qos", "", name, limits.own)
+                overridden |= set(limits.overrides)
+        if qos is None:
+            overridden |= {limit for limits in self.qos.values() for limit in limits.overrides}
         own = self.personal.get((account, person))
         for allowance in self.allowances(person, account):
-            kept = [bound for bound in allowance.bounds if (bound.name, bound.kind) not in overridden]
+            if allowance is own:
+                yield held("person", account, "", allowance.bounds)
+                continue
             # The rest says what becomes of people, each of whom has a copy.
-            bounds = [bound for bound in kept if allowance is own or bound.name.startswith("Grp")]
-            yield Bounds("person" if allowance is own else "account", account, "", tuple(bounds))
-            account = account if allowance is own else allowance.parent
+            yield held("account", account, "", [one for one in allowance.bounds if one.name.startswith("Grp")])
+            account = allowance.parent
 
     def gpu_hours(self, person: str, account: str, weight: float = 0.0) -> GpuHours:
         """GPU-hours of an account for a person: those of the limit of which least is left.

@@ -119,7 +119,8 @@ class Admission:
 class PartitionFacts:
     """One partition; times in minutes, ``None`` where there is no limit or default.
 
-    ``gpu_billing`` is what a minute of a whole GPU is billed; 0 where Slurm bills none, or does not say.
+    ``gpu_billing`` is what a minute of a whole GPU is billed; 0 where Slurm bills none, or does not say. ``own_qos`` is the one
+    whose limits hold for all that runs there, empty for none.
     """
 
     name: str
@@ -131,6 +132,7 @@ class PartitionFacts:
     groups: Admission = Admission()
     nodes: tuple[NodeFacts, ...] = ()
     gpu_billing: float = 0.0
+    own_qos: str = ""
 
     @property
     def is_up(self) -> bool:

@@ -34,7 +34,7 @@ _RULES: Mapping[str, Rule] = {
     "MaxTRESPU": "in-use",
 }
 _LIMITED = re.compile(r"=[0-9]")
-_FOR_EACH = re.compile(r"P[AU]$")  # MaxJobsPU is for each person what MaxJobs is for one
+_FOR_EACH = re.compile(r"P[AU]$")
 _FACT = re.compile(r"\b((?:Grp|Max)[A-Za-z]+)=(\S*)")
 _NUMBER = re.compile(r"([0-9]{1,18})(?:\(([0-9]{1,18})(?:\.[0-9]+)?\))?")
 _AMOUNT = re.compile(r"([^=,]+)=([0-9]{1,18})(?:\(([0-9]{1,18})\))?")
@@ -55,9 +55,14 @@ class Bound:
     used: int | None = None
 
     @property
+    def family(self) -> str:
+        """Its name at an account or a person: a QoS's ``MaxJobsPU`` is for each person what ``MaxJobs`` is for one."""
+        return _FOR_EACH.sub("", self.name)
+
+    @property
     def rule(self) -> Rule:
         """How it is meant."""
-        return _RULES.get(self.name) or _RULES[_FOR_EACH.sub("", self.name)]
+        return _RULES.get(self.name) or _RULES[self.family]
 
 
 @dataclass(frozen=True)
@@ -92,7 +97,7 @@ class QosLimits:
     def overrides(self) -> Iterator[tuple[str, str]]:
         """Which limits of accounts it stands in for."""
         people: Iterable[Bound] = next(iter(self.people.values()), ())
-        return ((_FOR_EACH.sub("", bound.name), bound.kind) for bound in (*self.own, *people))
+        return ((bound.family, bound.kind) for bound in (*self.own, *people))
 
 
 def hinders(bound: Bound, demand: Demand) -> Literal["", "never", "waits"]:

@@ -58,6 +58,7 @@ def parse_partitions(output: str) -> tuple[PartitionFacts, ...]:
             qos=_admission(fact, "Qos"),
             groups=_admission(fact, "Groups"),
             gpu_billing=billing(fact.get("TRESBillingWeights", "")),
+            own_qos="" if fact.get("QoS", "") in _EMPTY else fact["QoS"].lower(),
         )
         for fact in map(_facts, _lines(output, "PartitionName="))
     )

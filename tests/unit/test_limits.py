@@ -16,6 +16,7 @@ from studiolo.request import check
 from studiolo.site import Site
 from studiolo.slurm.budgets import Allowance, Budgets
 from studiolo.slurm.limits import Bound, Demand, QosLimits, hinders, parse_bounds, parse_qos
+from studiolo.slurm.scontrol import parse_partitions
 
 TWO = Demand({"cpu": 8, "gres/gpu": 2, "mem": 4096, "node": 1}, 120)
 
@@ -130,6 +131,19 @@ def test_the_limits_of_a_qos_count_where_it_is_known_which_one(site: Site) -> No
     several = {name: entry.model_copy(update={"qos": ("long", "short")}) for name, entry in site.accounts.items()}
     assert usual_qos(request, site.model_copy(update={"accounts": several}), "p1") is None
     assert usual_qos(replace(request, qos="Short"), alone, "p1") == "short"
+
+
+def test_the_partitions_own_qos_comes_first(site: Site) -> None:
+    of = {"wide": QosLimits((Bound("MaxWallPJ", "wall", 600),)), "narrow": QosLimits((Bound("MaxWallPJ", "wall", 10),))}
+    request, known = check({"profile": "one", "qos": "short"}, site), budgets(Bound("MaxWallPJ", "wall", 20), qos=of)
+    assert obstacle(request, site, "ada", "p1", known) is not None  # her own
+    assert obstacle(request, site, "ada", "p1", known, partition_qos="wide") is None
+    found = obstacle(request, site, "ada", "p1", known, partition_qos="narrow")
+    assert found is not None
+    assert "narrow" in found[1]
+    line = "PartitionName={} State=UP MaxTime=01:00:00 AllowQos=ALL QoS={}"
+    parsed = parse_partitions(f"{line.format('a', 'Wide')}\n{line.format('b', 'N/A')}\n")
+    assert [partition.own_qos for partition in parsed] == ["wide", ""]
 
 
 def judged(site: Site, known: Budgets, *, answers: bool = True) -> Any:

@@ -212,8 +212,9 @@ function showFaults(faults) {
   const told = {};
   for (const { field, value, text } of faults) {
     const key = field === "hours" ? "minutes" : field;
-    const named = value ? `${field} = ${value}: ` : `${field}: `; // at its field, that is plain to see
-    const short = text.startsWith(named) ? text.slice(named.length) : text;
+    const named = value ? `${field} = ${value}` : field; // at its field, that is plain to see
+    const rest = text.startsWith(named) ? text.slice(named.length).match(/^\s*: (.*)$/s) : null; // French has a space before it
+    const short = rest ? rest[1] : text;
     told[key] = told[key] ? `${told[key]}; ${short}` : short;
   }
   for (const key of [...FIELDS, "features", "profile"]) {

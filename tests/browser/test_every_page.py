@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from axe import looks, overflow, unreachable, violations
+from axe import WIDTHS, looks, overflow, unreachable, violations
 from hubclient import HTTP, Hub
 from pages import log_in
 from playwright.sync_api import Browser, Page
@@ -124,12 +124,17 @@ def pattern(text: str) -> re.Pattern[str]:
 
 
 @pytest.mark.parametrize(("locale", "language"), [("fr-LU", "fr"), ("de-LU", "de")], ids=["French", "German"])
-def test_no_sentence_of_ours_is_english(theatre: Theatre, title: str, locale: str, language: str) -> None:
+def test_no_sentence_of_ours_is_english_and_all_fit_a_telephone(
+    theatre: Theatre, title: str, locale: str, language: str
+) -> None:
     page = theatre.show(title, locale)
     assert page.locator("html").get_attribute("lang") == language
     told = page.evaluate(TOLD)
     assert told.strip()
     assert [found[0] for text in english(language) if (found := text.search(told))] == []
+    # Its words are longer than the English ones.
+    page.set_viewport_size({"width": min(WIDTHS), "height": 860})
+    assert overflow(page) == 0
 
 
 def test_a_program_that_asks_for_no_language_is_answered_in_english(access: Mapping[str, Any], hub: Hub) -> None:

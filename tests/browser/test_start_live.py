@@ -132,6 +132,16 @@ def test_knobs_are_judged_as_they_stand_and_each_fault_is_told_at_its_field(quie
     expect(start(quiet)).to_have_text("Start: Learn, 2 h, starts now")
 
 
+def test_at_its_field_a_fault_does_not_name_the_field_again_in_any_language(quiet: Page, fake: FakeHub) -> None:
+    fake.tongue = "fr"
+    text = "cpus = 99\u00a0: au plus 16 sur la partition cpu"  # French has a space before its colon
+    fake.estimate = known("never", faults=[{"field": "cpus", "value": "99", "text": text}])
+    fake.open(quiet)
+    quiet.get_by_text("Plus de choix").click()
+    quiet.locator("#studiolo-cpus").fill("99")
+    expect(quiet.locator("#studiolo-cpus-fault")).to_have_text("au plus 16 sur la partition cpu")
+
+
 def test_the_hub_is_asked_once_for_what_is_typed_in_one_go(quiet: Page, fake: FakeHub) -> None:
     fake.open(quiet)
     quiet.get_by_text("More choices").click()

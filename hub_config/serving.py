@@ -10,6 +10,7 @@ from jupyterhub import orm
 from jupyterhub.app import JupyterHub
 from prometheus_client import REGISTRY
 
+from hub_config.speed import look_past_what_stays
 from spawners.engine import engine_for
 from spawners.metrics import EngineCollector
 
@@ -34,6 +35,7 @@ async def _begin(site_file: str) -> None:
     for package in ("spawners", "studiolo"):  # what they log belongs into the hub's log, in its form
         logger = logging.getLogger(package)
         logger.handlers, logger.level, logger.propagate = app.log.handlers, app.log.level, False
+    look_past_what_stays()
     engine = engine_for(site_file)
     engine.begin(living_sessions)
     REGISTRY.register(EngineCollector(engine))

@@ -5,6 +5,7 @@ Each is a measured cost of the hub's one thread, which serves nobody meanwhile.
 
 from __future__ import annotations
 
+import gc
 import re
 import sqlite3
 import sys
@@ -18,7 +19,14 @@ import jupyterhub.utils
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
 
-__all__ = ["hash_once", "keep_contexts", "share_the_lock", "trust_files", "write_ahead"]
+__all__ = [
+    "hash_once",
+    "keep_contexts",
+    "look_past_what_stays",
+    "share_the_lock",
+    "trust_files",
+    "write_ahead",
+]
 
 LOCKED_MILLISECONDS = 30_000
 # What JupyterHub's own new_token() makes: 122 random bits.
@@ -41,6 +49,16 @@ def share_the_lock() -> None:
     twenty times a page, it would wait for 5 ms more until that thread lets go.
     """
     sys.setswitchinterval(0.0005)
+
+
+def look_past_what_stays() -> None:
+    """Have Python's garbage collector leave out what there is when the hub begins to serve, which is there until it ends.
+
+    Everybody waits while it looks through all objects, a hundred thousand and more of modules alone: tenths of a second on a
+    busy machine, and most often just after a large answer of Slurm's.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def write_ahead() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Any
 
 import jupyterhub.oauth.provider
@@ -58,3 +59,13 @@ def test_a_file_is_not_asked_for_a_sign_of_life(monkeypatch: pytest.MonkeyPatch,
         connection.execute(text("SELECT 2"))
     assert any("SELECT 2" in line for line in said)
     assert any("SELECT 1" in line for line in said) != trusting
+
+
+def test_what_is_there_when_the_hub_begins_is_not_looked_through_again() -> None:
+    before = gc.get_freeze_count()
+    try:
+        speed.look_past_what_stays()
+        assert gc.get_freeze_count() > before + 1000
+        assert len(gc.get_objects()) < gc.get_freeze_count()
+    finally:
+        gc.unfreeze()

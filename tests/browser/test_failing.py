@@ -58,9 +58,11 @@ WAYS = {
         began=False,
     ),
     "hostile log": Way(
-        ("The job's program failed.", "Slurm's word for it is FAILED"), "Choose and start again", ("profile=learn",), began=False
+        ("The job's program failed.", "Slurm's word for it is FAILED"), began=False
     ),
-    "no room": Way(("There was no room left to write to.", "Remove files that you do not need"), began=False),
+    "no room": Way(
+        ("There was no room left to write to.", "Remove files that you do not need"), "How to make room", ("#studiolo-room",), began=False,
+    ),
     "cancelled": Way(("cancelled by an operator or by the system", "CANCELLED")),
     "out of memory": Way(
         ("The job needed more memory than it had.", "OUT_OF_MEMORY"),
@@ -169,7 +171,11 @@ def test_its_owner_reads_what_happened_and_gets_one_next_thing_to_press(
     expect(page.locator("main .btn-primary")).to_have_count(1)
     expect(next_thing(page)).to_have_text(expected.next)
     assert "Traceback" not in page.locator("main").inner_text() or not expected.began
-    if expected.leads:
+    if expected.leads == ("#studiolo-room",):
+        next_thing(page).click()
+        expect(page.get_by_role("heading", name="How to make room")).to_be_in_viewport()
+        expect(page.get_by_role("button", name="Start again")).to_be_visible()
+    elif expected.leads:
         next_thing(page).click()
         expect(page.get_by_role("radio", name="Learn")).to_be_checked()
         assert all(part in page.url for part in expected.leads), page.url

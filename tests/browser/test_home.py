@@ -134,6 +134,18 @@ def test_a_session_is_a_card_that_is_live(page: Page, access: Mapping[str, Any],
     expect(page.get_by_role("heading", name="Your last session")).to_be_visible()
     picture(page, "home-after")
 
+    # What its owner stops is not told; what somebody else stops appears by itself, with a way to the whole.
+    line = page.locator(".studiolo-ended[data-name='']")
+    expect(line).to_have_count(0)
+    assert hub.start(both, {"profile": "learn", "minutes": 60}).status_code == 202
+    hub.ready(both)
+    expect(card).to_contain_text("Running")
+    hub.stop(both, by_operator=True)
+    expect(line).to_contain_text("“My session” has ended. It was stopped by ")
+    line.get_by_role("link", name="Why, and what to do: My session").click()
+    expect(page.get_by_role("heading", name="Your notebook is not running")).to_be_visible()
+    expect(page.locator(".studiolo-failure")).to_contain_text("What was saved is kept.")
+
 
 def _answers(hub: Hub) -> bool:
     try:

@@ -65,26 +65,6 @@ def test_a_form_of_another_site_stops_nothing(page: Page, access: Mapping[str, A
     assert hub.server(both)["ready"]
 
 
-def test_it_says_so_while_the_scheduler_is_silent(
-    page: Page, access: Mapping[str, Any], hub: Hub, box: Any, both: str
-) -> None:
-    log_in(page, access, PERSON)
-    supervisor = slurmbox.supervisor(box)
-    supervisor.stop("slurmctld")
-    try:
-        page.goto(f"{access['url']}hub/home")
-        card = page.get_by_role("article", name="My session")
-        expect(card).to_contain_text("Running")
-        expect(page.get_by_role("alert")).to_contain_text("scheduler does not answer at the moment", timeout=90_000)
-        card.get_by_role("button", name="Extend My session").click()
-        expect(page.get_by_role("alert").first).to_contain_text("try again in a minute")
-    finally:
-        supervisor.start("slurmctld")
-        until("Slurm", lambda: _answers(hub))
-    page.goto(f"{access['url']}hub/home")
-    expect(page.get_by_role("alert")).to_have_count(0, timeout=90_000)
-
-
 def test_it_works_without_a_script(browser: Browser, access: Mapping[str, Any], hub: Hub, both: str) -> None:
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()
@@ -127,6 +107,34 @@ def test_a_session_is_a_card_that_is_live(page: Page, access: Mapping[str, Any],
     expect(card.locator(".studiolo-left")).to_have_text(re.compile(r"^2 h 5\d min$"))
 
     expect(card.get_by_role("link", name="Open My session")).to_have_attribute("href", re.compile(rf"/user/{both}/"))
+
+
+def test_it_says_so_while_the_scheduler_is_silent(
+    page: Page, access: Mapping[str, Any], hub: Hub, box: Any, both: str
+) -> None:
+    log_in(page, access, PERSON)
+    supervisor = slurmbox.supervisor(box)
+    supervisor.stop("slurmctld")
+    try:
+        page.goto(f"{access['url']}hub/home")
+        card = page.get_by_role("article", name="My session")
+        expect(card).to_contain_text("Running")
+        expect(page.get_by_role("alert")).to_contain_text("scheduler does not answer at the moment", timeout=90_000)
+        card.get_by_role("button", name="Extend My session").click()
+        expect(page.get_by_role("alert").first).to_contain_text("try again in a minute")
+    finally:
+        supervisor.start("slurmctld")
+        until("Slurm", lambda: _answers(hub))
+    page.goto(f"{access['url']}hub/home")
+    expect(page.get_by_role("alert")).to_have_count(0, timeout=90_000)  # by itself
+
+
+def test_a_session_is_stopped_with_the_keyboard_and_what_it_used_is_told(
+    page: Page, access: Mapping[str, Any], hub: Hub, both: str
+) -> None:
+    log_in(page, access, PERSON)
+    page.goto(f"{access['url']}hub/home")
+    card = page.get_by_role("article", name="My session")
     card.get_by_role("button", name="Stop My session").press("Enter")
     until("the end of the session", lambda: hub.server(both) == {})
     expect(page.get_by_role("link", name="Start a session")).to_be_visible()

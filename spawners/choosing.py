@@ -30,8 +30,10 @@ __all__ = ["Choosing", "Proposal"]
 
 Proposal = tuple[Alternative, Verdict]
 
-# Who is in which account changes by the day, and use by the minute.
-BUDGET_PACE = SnapshotPace(fresh=180.0, silent=900.0)
+# Who is in which account changes by the day, hours used by the minute, and jobs that count against a limit in a moment. With
+# slurmrestd it is accounting's database that is asked, and jobs are not told.
+BUDGET_PACE = SnapshotPace(fresh=30.0, silent=900.0)
+DATABASE_PACE = SnapshotPace(fresh=180.0, silent=900.0)
 # A view of one snapshot is made anew after so long.
 VIEW_SECONDS = 60
 # Of those, so many are asked about for somebody who waits for the answer.
@@ -52,7 +54,8 @@ class Choosing:
         self.site = site
         self.facts = facts
         self.estimates = {name: Estimates(client, pace) for name, client in slurm.items()}
-        self.budgets = {name: Cache(client.budgets, "list accounts", BUDGET_PACE) for name, client in slurm.items()}
+        paces = {name: DATABASE_PACE if site.clusters[name].via == "slurmrestd" else BUDGET_PACE for name in slurm}
+        self.budgets = {name: Cache(client.budgets, "list accounts", paces[name]) for name, client in slurm.items()}
         self._watchers = watchers
         self._views: dict[str, View] = {}
         self._prepared: dict[str, View] = {}

@@ -40,7 +40,7 @@ def _endings(user: Any, hub_url: str, now: float) -> Iterator[dict[str, Any]]:
             continue
         error = spawner._failed or None
         at = int(end.get("at") or 0)
-        if error is None and at and at < now - KEPT_SECONDS:
+        if error is None and at < now - KEPT_SECONDS:
             continue
         if what := in_a_line(spawner, error):
             name = url_escape_path(kept.name)

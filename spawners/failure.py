@@ -15,10 +15,10 @@ from jupyterhub.spawner import SpawnException
 
 from spawners.causes import Cause, ended_cause, refusal_kind
 from spawners.kinds import KINDS, SILENT_SOMEWHERE
-from spawners.remedies import Action, Asked, choose
+from spawners.remedies import BUSY, Action, Asked, choose
 from studiolo.errors import HomeUnusable, LauncherFailed, RequestError, SlurmError, SlurmRefused
 from studiolo.language import _
-from studiolo.slurm.reasons import limit_words
+from studiolo.slurm.reasons import limit_of, limit_words, read_reason
 from studiolo.slurm.states import JobState
 from studiolo.units import minutes_words
 
@@ -161,7 +161,12 @@ def sentences(cause: Cause) -> tuple[str, str, str, str]:
     what = SILENT_SOMEWHERE if cause.kind == "silent" and not values["node"] else told.what
     limit = _limit_of(cause)
     why = limit or (_(told.why, **values) if told.why else "")
-    advice = _("Start again once that has changed.") if limit and cause.kind == "waited" else _(told.advice)
+    advice = _(told.advice)
+    if cause.kind == "waited" and cause.words not in BUSY:
+        why = limit or read_reason(cause.words).sentence
+        family = (limit_of(cause.words) or ("", ""))[0]
+        if family not in ("large", "small") and cause.words != "PartitionTimeLimit":
+            advice = _("Start again once that has changed.")
     # Who reads of a job that still ran has its number and node already.
     slurm = slurms_word(state) if state and state.is_over else ""
     return _(what, **values), why, advice, slurm

@@ -10,7 +10,7 @@ from studiolo.request import Request
 from studiolo.site import Site
 from studiolo.slurm.budgets import Bounds, Budgets
 from studiolo.slurm.limits import JOBS, WALL, Bound, Demand, hinders
-from studiolo.units import memory_words, minutes_words
+from studiolo.units import memory_words, minutes_words, number_words
 
 __all__ = ["demand", "figure", "obstacle", "usual_qos"]
 
@@ -73,7 +73,7 @@ def words(held: Bounds, bound: Bound, wanted: Demand, site: Site) -> str:
         )
     if bound.rule == "queue":
         return _(
-            "%(used)s are running or waiting, and %(allowed)s is the most (%(whose)s, %(limit)s). Try again once one has ended.",
+            "Running or waiting: %(used)s, and %(allowed)s is the most (%(whose)s, %(limit)s). Try again once one has ended.",
             **told,
         )
     if hinders(bound, wanted) == "waits":
@@ -90,7 +90,7 @@ def words(held: Bounds, bound: Bound, wanted: Demand, site: Site) -> str:
 
 def figure(number: float) -> str:
     """A number of hours, as exact as people want it."""
-    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
+    return number_words(round(number)) if number >= 100 else number_words(float(f"{number:.3g}"))
 
 
 def _whose(held: Bounds, site: Site) -> str:

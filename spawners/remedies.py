@@ -16,6 +16,7 @@ from studiolo.slurm.reasons import limit_of
 from studiolo.units import memory_words, minutes_words, slurm_memory
 
 __all__ = [
+    "BUSY",
     "Action",
     "Asked",
     "RoomCommands",
@@ -101,6 +102,10 @@ def report(asked: Asked) -> Action:
     return Action("report", _("Copy the report for the support"))
 
 
+# Slurm's reasons for waiting that mean no more than a long line.
+BUSY = ("", "None", "Priority", "Resources")
+
+
 def more_memory(asked: Asked) -> Action | None:
     """Twice as much, as far as the partition goes."""
     request = asked.request
@@ -108,7 +113,7 @@ def more_memory(asked: Asked) -> Action | None:
         return None
     memory = min(2 * request.memory, asked.site.partitions[request.partition].max_memory)
     if memory <= request.memory:
-        return other_partition(asked, least_memory=request.memory + 1)
+        return other_partition(asked, memory=2 * request.memory)
     label = _("Choose again, with %(memory)s of memory", memory=memory_words(memory))
     return Action("more-memory", label, {**asked.options, "memory": slurm_memory(memory)})
 
@@ -178,7 +183,9 @@ def _mine(asked: Asked, thing: str) -> Action | None:
 
 
 def _large(asked: Asked, thing: str) -> Action | None:
-    return less_time(asked) if thing == "time" else fewer(asked, thing) or smaller(asked)
+    if thing == "time":
+        return less_time(asked)
+    return fewer(asked, thing) if thing in ("gpus", "cpus", "memory") else smaller(asked)
 
 
 def _unnamed(asked: Asked, _thing: str) -> Action | None:
@@ -199,8 +206,12 @@ _AGAINST: Mapping[str, Callable[[Asked, str], Action | None]] = {
 
 
 def sooner(asked: Asked) -> Action | None:
-    """What had it wait less: against a limit what helps there, in a long line something smaller."""
-    return within_limit(asked) if limit_of(asked.words) else smaller(asked)
+    """What had it wait less, by Slurm's last reason: against a limit what helps there, in a long line something smaller."""
+    if limit_of(asked.words):
+        return within_limit(asked)
+    if asked.words == "PartitionTimeLimit":
+        return less_time(asked)
+    return smaller(asked) if asked.words in BUSY else retry(asked)
 
 
 def home(asked: Asked) -> Action:
@@ -245,14 +256,23 @@ def _affordable(asked: Asked) -> Action | None:
     return Action("smaller", _("Choose again, with %(time)s", time=minutes_words(minutes)), _timed(asked, minutes))
 
 
-def other_partition(asked: Asked, least_memory: int = 0) -> Action | None:
-    """The same in the first other partition that grants it."""
+def other_partition(asked: Asked, memory: int = 0) -> Action | None:
+    """The same in the first other partition that grants it; with ``memory`` (mebibytes), or as much of it as one has there."""
     request = asked.request
     here = request.partition if request else ""
     for name, partition in asked.site.partitions.items():
         options = {**asked.options, "partition": name}
-        if name != here and partition.max_memory >= least_memory and Asked(options, asked.site).request is not None:
-            label = _("Choose again, in %(partition)s", partition=partition.title or name)
+        title = partition.title or name
+        label = _("Choose again, in %(partition)s", partition=title)
+        if memory:
+            more = min(memory, partition.max_memory)
+            if request is None or more <= request.memory:
+                continue
+            options["memory"] = slurm_memory(more)
+            label = _(
+                "Choose again, with %(memory)s of memory in %(partition)s", memory=memory_words(more), partition=title
+            )
+        if name != here and Asked(options, asked.site).request is not None:
             return Action("other-partition", label, options)
     return None
 

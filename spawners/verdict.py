@@ -261,7 +261,7 @@ def judge(
     room = view.room(request, site) if view and place and not request.reservation else None
     fixed = _not_theirs(request, site, who, place) or _over_budget(request, site, who, place)
     limited = None
-    if fixed is None and place is not None:
+    if fixed is None and place is not None and answers:  # what counts against a limit changes by the moment
         limited = limits.obstacle(
             request, site, who.name, who.charged(request), who.budgets, partition_qos=place.live.own_qos
         )
@@ -271,7 +271,7 @@ def judge(
         fixed = fixed or _closed(request, site, place)
     if place is not None:
         fixed = fixed or _too_big(request, site, place)
-    if fixed is None and limited and answers:
+    if fixed is None and limited:
         return Verdict("later", None, room, Obstacle("limit", limited[1]))
     if fixed is None and view is not None and place is not None and answers:
         return _timed(request, site, view, room, foretold)

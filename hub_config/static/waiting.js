@@ -110,9 +110,10 @@ async function look(told = false) {
   try {
     const answer = await fetch(window.location.href, { redirect: "manual", cache: "no-store" });
     if (answer.type === "opaqueredirect") {
-      if (await streams()) listen();
-      else window.location.reload(); // to the log-in, or to the start page: wherever the hub sends people now
-      return;
+      const status = await statusOfStream();
+      if (status < 400) listen();
+      else if (status < 500) window.location.reload(); // to the log-in, or to the start page: wherever it sends people now
+      if (status < 500) return;
     }
     const text = answer.status < 500 || answer.headers.get("X-JupyterHub-Version") ? await answer.text() : "";
     if (text.includes('id="studiolo-waiting"')) {
@@ -131,12 +132,12 @@ async function look(told = false) {
   setTimeout(() => look(overNow), pause);
 }
 
-// Whether the hub has news of this start for us: also that it is ready.
-async function streams() {
+// What the hub says to who asks for news of this start: below 400 where there are some, also that it is ready.
+async function statusOfStream() {
   const asked = new AbortController();
   const answer = await fetch(new URL(data.progress, window.location), { signal: asked.signal, cache: "no-store" });
   asked.abort();
-  return answer.ok;
+  return answer.status;
 }
 
 // --- Cancelling ------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ import pytest
 from hubclient import until
 
 from slurmbox import box as boxes
+from slurmbox import ready
 from studiolo.errors import LauncherFailed, SlurmError, SlurmRefused, SlurmUnavailable
 from studiolo.script import Batch, Directives
 from studiolo.site import Site, load
@@ -352,6 +353,7 @@ def test_people_are_served_by_the_launcher_while_slurmrestd_is_down(box: Any, si
         run(slurm.cancel(people[0], [job]))
     finally:
         boss.start("slurmrestd")
+        until("slurmrestd", lambda: ready.slurmrestd(box) is None)
     assert slurm.calls["submit"] == slurm.calls["cancel"] == 1
     state_of(slurm, job, "CANCELLED")
 

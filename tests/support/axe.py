@@ -101,7 +101,9 @@ def _walk(page: Page) -> list[str]:
     page.evaluate("() => { document.activeElement?.blur(); scrollTo(0, 0); }")
     wanted = list(page.evaluate(FIND))
     faults, reached = [], set()
-    for _press in range(len(wanted) + 5):
+    for _press in range(2 * len(wanted) + 5):  # a browser may begin where the focus was last, and goes round
+        if reached >= set(wanted):
+            break
         page.keyboard.press("Tab")
         at = page.evaluate(LOOK)
         if at is None or at["reach"] in reached:

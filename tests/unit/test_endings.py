@@ -166,7 +166,7 @@ def test_a_log_is_read_once_however_often_somebody_looks(site: Site) -> None:
     lines = {endings(owner(one), "/hub/", NOW)[0]["what"] for _n in range(5)}
     assert lines == {"There was no room left to write to."}
     assert one.logs_read == ["read"]
-    one.last_end = {"job": 8, "state": "TIMEOUT", "node": ""}
+    one.last_end = {"job": 8, "state": "TIMEOUT", "node": "", "at": int(NOW)}
     assert "end of its time" in endings(owner(one), "/hub/", NOW)[0]["what"]
 
 

@@ -459,6 +459,37 @@ def test_who_waited_for_a_limit_is_told_of_it_and_not_to_ask_for_less(site: Site
     assert (busy.action.kind, "too busy" in busy.why) == ("smaller", True)
 
 
+@pytest.mark.parametrize(
+    ("reason", "kind", "changed", "advice"),
+    [
+        ("PartitionTimeLimit", "smaller", {"minutes"}, "Ask for less"),
+        ("QOSMaxGRESPerJob", "smaller", {"gpus"}, "Ask for less"),
+        ("PartitionDown", "retry", set(), "Start again once"),
+        ("JobHeldAdmin", "retry", set(), "Start again once"),
+    ],
+)
+def test_who_waited_in_vain_is_told_of_what_and_offered_what_helps_against_it(
+    site: Site, reason: str, kind: str, changed: set[str], advice: str
+) -> None:
+    told = tell(Cause("waited", words=reason), Asked(GPUS, site))
+    before, after = check(GPUS, site), check(told.action.options, site)
+    assert (told.action.kind, told.advice.startswith(advice), "too busy" in told.why) == (kind, True, False)
+    assert {f for f in ("gpus", "cpus", "memory", "minutes") if getattr(before, f) != getattr(after, f)} == changed
+
+
+def test_a_session_of_one_gpu_that_may_have_none_is_not_given_fewer_processors(site: Site) -> None:
+    assert tell(Cause("waited", words="QOSMaxGRESPerJob"), Asked(GPUS | {"gpus": 1}, site)).action.kind == "choose"
+
+
+def test_where_a_partition_has_no_more_memory_another_is_offered_with_more(site: Site) -> None:
+    most = {name: partition.max_memory for name, partition in site.partitions.items()}
+    here, there = min(most, key=lambda name: most[name]), max(most, key=lambda name: most[name])
+    asked = Asked({"partition": here, "memory": f"{most[here]}M"}, site)
+    action = tell(Cause("out-of-memory"), asked).action
+    assert action.kind == "other-partition"
+    assert check(action.options, site).memory == min(2 * most[here], most[there])
+
+
 # --- Room, environments, logs ----------------------------------------------------------------------------------------
 
 

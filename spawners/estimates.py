@@ -18,6 +18,7 @@ from typing import Protocol
 
 from studiolo.errors import SlurmError, SlurmRefused, SlurmUnavailable
 from studiolo.script import Directives
+from studiolo.slurm.estimate import waits
 
 __all__ = ["EstimatePace", "Estimates", "Foretold"]
 
@@ -134,7 +135,7 @@ class Estimates:
                 try:
                     start = await self._source.estimate(person, directives)
                 except SlurmRefused as refused:
-                    self._tell(directives, person, Foretold(None, refused.words))
+                    self._tell(directives, person, Foretold(None, "" if waits(refused.words) else refused.words))
                 else:
                     self._mute = start is None
                     if start is not None:

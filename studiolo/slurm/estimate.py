@@ -15,11 +15,15 @@ from studiolo.request import Request
 from studiolo.script import Batch, Directives, Job, render
 from studiolo.site import Site
 
-__all__ = ["parse_estimate", "question", "trial"]
+__all__ = ["parse_estimate", "question", "trial", "waits"]
 
 # "sbatch: Job 17 to start at 1795331000 using 8 processors on nodes gpu1 in partition gpu"; on a federation "… on cluster
 # NAME using …". What job_submit plugins have to say may stand before it.
 _FORETOLD = re.compile(r"(?:sbatch: )?Job \d+ to start at (\S+) (?:on cluster \S+ )?using \d+ processors\b", re.ASCII)
+
+
+# What a submission is taken in spite of: all its nodes are down, or busy without an end.
+_WAITS = re.compile(r"Required node not available|Requested nodes are busy", re.IGNORECASE)
 
 
 def question(request: Request, site: Site) -> Directives:
@@ -30,6 +34,11 @@ def question(request: Request, site: Site) -> Directives:
 def trial(directives: Directives) -> Batch:
     """The job that is never run."""
     return Batch(directives, "#!/bin/bash", "exec true\n")
+
+
+def waits(words: str) -> bool:
+    """Whether Slurm's refusal to foretell means only that nobody knows: it would take the job, which waits for a node."""
+    return _WAITS.search(words) is not None
 
 
 def parse_estimate(said: str) -> int:

@@ -132,6 +132,19 @@ def test_a_refusal_concerns_the_one_who_asked_alone(virtually: Virtually) -> Non
     virtually(run())
 
 
+def test_nodes_that_are_down_are_no_refusal(virtually: Virtually) -> None:
+    """Slurm takes such a job, and lets it wait."""
+
+    async def run() -> None:
+        slurm = Slurm()
+        slurm.error = SlurmRefused(
+            "say when", "allocation failure: Required node not available (down, drained or reserved)"
+        )
+        assert await estimates(slurm).get(asking(60), "ada") == Foretold(None)
+
+    virtually(run())
+
+
 def test_what_is_inside_a_reservation_is_told_to_nobody_else(virtually: Virtually) -> None:
     async def run() -> None:
         slurm = Slurm()

@@ -18,6 +18,7 @@ from spawners.orphans import OrphanSweeper
 from spawners.rightsize import LookBack
 from spawners.turnstile import Turnstile
 from studiolo.errors import SlurmError
+from studiolo.outline import outline
 from studiolo.site import Site, load
 from studiolo.slurm.client import connect
 from studiolo.slurm.snapshot import FactsCache
@@ -47,6 +48,7 @@ class Engine:
 
     def __init__(self, site: Site) -> None:
         self.site = site
+        self.outline = outline(site)
         self.slurm = {name: connect(site, name) for name in site.clusters}
         self.watchers = {name: QueueWatcher(client) for name, client in self.slurm.items()}
         self.facts = {name: FactsCache(client) for name, client in self.slurm.items()}

@@ -52,7 +52,9 @@ class BootstrapHandler(JsonHandler):
     """
 
     async def post(self) -> None:
-        """Answer ``{"secret": …}`` with ``{"environment": {…}}``, once; 403 for any secret not awaited.
+        """Answer ``{"secret": …}`` with ``{"environment": {…}, "outline": TEXT}``, once; 403 for any secret not awaited.
+
+        The outline is what sessions are told of the site (:mod:`studiolo.outline`).
 
         With TLS inside, the request also holds a ``csr``, and the answer ``certificate`` and ``authorities`` (PEM); 503
         while Slurm does not say where the job runs, or where the hub has just begun and will await the secret in a moment:
@@ -82,7 +84,8 @@ class BootstrapHandler(JsonHandler):
         if engine.redeem(secret) is not spawner:  # meanwhile stopped, or somebody was faster
             raise web.HTTPError(403, NOT_AWAITED)
         self.set_header("Cache-Control", "no-store")
-        self.finish(json.dumps({"environment": spawner.session_environment()} | answer))
+        told = {"environment": spawner.session_environment(), "outline": engine.outline}
+        self.finish(json.dumps(told | answer))
 
 
 class ListeningHandler(JsonHandler):

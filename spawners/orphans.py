@@ -1,4 +1,7 @@
-"""Jobs of this hub that belong to no server any more, found by their comment and cancelled.
+"""Jobs of this hub that belong to nobody any more, found by their comment and cancelled.
+
+A session belongs to a server; a Dask worker to the session, or the batch run, that its cluster lives in. A batch run belongs
+to its person alone, and outlives every session.
 
 Slurm itself is the memory: whatever was cut off (a cancellation while slurmctld was down, a submission whose answer never
 came, a hub that ended between two steps) leaves a job with this hub's mark that no server in the database names. One
@@ -20,7 +23,7 @@ __all__ = ["OrphanSweeper", "orphans"]
 
 log = logging.getLogger(__name__)
 
-SESSION = "session"
+SESSION, RUN, WORKER = "session", "run", "dask"
 
 
 class Cluster(Protocol):
@@ -31,11 +34,18 @@ class Cluster(Protocol):
 
 
 def orphans(found: Iterable[Tagged], known: Iterable[str]) -> dict[str, list[int]]:
-    """Decide which jobs nobody owns any more: person -> job numbers. ``known`` are the names of sessions that live."""
-    living = set(known)
+    """Decide which jobs nobody owns any more: person -> job numbers. ``known`` are the names of sessions that live.
+
+    The name of a Dask worker's job is ``OWNER.CLUSTER``: ``OWNER`` is a session's name, or that of a run of the same person.
+    """
+    found, living = tuple(found), set(known)
+    runs = {(job.person, job.name) for job in found if job.kind == RUN}
     lost: dict[str, list[int]] = {}
     for job in found:
-        if job.kind == SESSION and job.name not in living:
+        owner = job.name.partition(".")[0] if job.kind == WORKER else job.name
+        if job.kind not in (SESSION, WORKER) or owner in living:
+            continue
+        if job.kind == SESSION or (job.person, owner) not in runs:
             lost.setdefault(job.person, []).append(job.job)
     return lost
 
@@ -44,6 +54,7 @@ class OrphanSweeper:
     """Looks for orphans on one cluster. ``known`` tells which sessions live, at the moment that it is called."""
 
     EVERY_SECONDS = 600.0
+    SHORTEST_PAUSE_SECONDS = 2.0  # a class that ends together is one question or two, not sixty
     AGAIN_SECONDS = 60.0  # slurmctld may still be working at a submission that nobody waits for any more
     FIRST_PAUSE_SECONDS = 1.0
     LONGEST_PAUSE_SECONDS = 60.0
@@ -72,8 +83,9 @@ class OrphanSweeper:
                 log.exception("orphaned jobs are looked for again in %.0f s", pause)
             else:
                 pause = self.FIRST_PAUSE_SECONDS
+                await asyncio.sleep(self.SHORTEST_PAUSE_SECONDS)
                 with suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._wanted.wait(), interval)
+                    await asyncio.wait_for(self._wanted.wait(), interval - self.SHORTEST_PAUSE_SECONDS)
                 continue
             await asyncio.sleep(pause)
             self._wanted.set()
@@ -95,6 +107,8 @@ class OrphanSweeper:
             except SlurmError as error:
                 log.error("orphaned jobs %s of %s can not be cancelled: %s", jobs, person, error)
             else:
-                log.warning("cancelled orphaned jobs %s of %s: no server of this hub names them", jobs, person)
+                log.warning(
+                    "cancelled orphaned jobs %s of %s: nothing that they belong to is there any more", jobs, person
+                )
         if unanswered is not None:
             raise unanswered

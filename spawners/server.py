@@ -51,7 +51,7 @@ from spawners.tidy import tidy_up
 from spawners.usage import Usage
 from studiolo.errors import RequestError, SlurmError, SlurmUnavailable
 from studiolo.language import _
-from studiolo.request import Request, check
+from studiolo.request import Request, carried, check
 from studiolo.script import render
 from studiolo.session_job import session_job, session_log
 from studiolo.slurm.states import JobState, Tagged
@@ -453,6 +453,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
             "STUDIOLO_SCRATCH": site.paths.scratch,
             "STUDIOLO_WORKDIR": self.request.workdir or "",
             "STUDIOLO_SESSION": self.session_id,
+            "STUDIOLO_REQUEST": carried(self.request),
             "STUDIOLO_UNATTENDED_MINUTES": str(limit_of(site, self.user_options)),
         }
         return environment
@@ -771,10 +772,13 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
         self.usage = None
         self.engine.withdraw(self.secret_digest)
         log = "" if self._keep_log else self.log_path()
+        ended = self.cluster if self.served_port else ""
         super().clear_state()
         for key in _RECORD:
             setattr(self, key, 0 if key in _NUMBERS else "")
         self._listening = self._recorded = self._submission = None
+        if ended:
+            self.engine.look_for_orphans(ended)  # what has been submitted from within it for it alone: Dask's workers
         if log:
             sessionlog.remove(log)
 

@@ -26,6 +26,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,13 +48,14 @@ def main() -> None:
     try:
         given = {name: os.environ.pop(name, "") for name in GIVEN}
         door = front_door(given)
-        environment, identity = exchange(given["STUDIOLO_HUB"], given["STUDIOLO_BOOTSTRAP"], door)
-        os.environ.update(environment)
+        granted = exchange(given["STUDIOLO_HUB"], given["STUDIOLO_BOOTSTRAP"], door)
+        os.environ.update(granted.environment)
         if minutes := os.environ.pop("STUDIOLO_MINUTES", ""):
             os.environ["STUDIOLO_ENDS"] = str(int(time.time()) + 60 * int(minutes))
         os.environ.update(scratch_environment(os.environ.pop("STUDIOLO_SCRATCH", "/tmp")))
-        if identity is not None:
-            os.environ.update(keep(identity, os.environ["TMPDIR"]))
+        if granted.identity is not None:
+            os.environ.update(keep(granted.identity, os.environ["TMPDIR"]))
+        os.environ.update(keep_outline(granted.outline, os.environ["TMPDIR"]))
         enter(os.environ.pop("STUDIOLO_WORKDIR", ""))
         ports = os.environ.pop("STUDIOLO_PORTS", "")
     except SessionError as error:
@@ -75,8 +77,18 @@ def front_door(given: Mapping[str, str]) -> ssl.SSLContext | None:
         raise SessionError(ONLY_THE_HUB) from error
 
 
-def exchange(hub: str, secret: str, door: ssl.SSLContext | None = None) -> tuple[dict[str, str], Identity | None]:
-    """Fetch this session's environment from the hub for the one-time secret. Raises :class:`SessionError`.
+@dataclass(frozen=True)
+class Granted:
+    """What the hub gives a session that has begun: its environment, what proves it to others (``None`` without TLS), and what
+    it may know of the site (:mod:`studiolo.outline`)."""
+
+    environment: dict[str, str]
+    identity: Identity | None
+    outline: str
+
+
+def exchange(hub: str, secret: str, door: ssl.SSLContext | None = None) -> Granted:
+    """Fetch what this session is granted from the hub, for the one-time secret. Raises :class:`SessionError`.
 
     Where hub and sessions talk over TLS, ``door`` lets this program in, and the hub signs a certificate for a key that
     is made here and goes nowhere.
@@ -96,11 +108,13 @@ def exchange(hub: str, secret: str, door: ssl.SSLContext | None = None) -> tuple
     except (OSError, ValueError, http.client.HTTPException) as error:
         raise SessionError(f"the hub at {hub} can not be reached from this node ({error}): tell the support") from error
     environment = answer.get("environment") if isinstance(answer, dict) else None
-    signed = [answer.get(name) for name in ("certificate", "authorities")] if isinstance(answer, dict) and key else []
-    if not isinstance(environment, dict) or not all(isinstance(text, str) for text in signed):
+    names = ("outline", *(("certificate", "authorities") if key else ()))
+    texts = [answer.get(name) for name in names] if isinstance(answer, dict) else []
+    if not isinstance(environment, dict) or not all(isinstance(text, str) for text in texts):
         raise SessionError(f"something else than the hub answers at {hub}: tell the support")
-    identity = Identity(key, *map(str, signed)) if signed else None
-    return {str(name): str(value) for name, value in environment.items()}, identity
+    outline, *signed = map(str, texts)
+    identity = Identity(key, *signed) if key else None
+    return Granted({str(name): str(value) for name, value in environment.items()}, identity, outline)
 
 
 def post(url: str, body: dict[str, Any], token: str = "", context: ssl.SSLContext | None = None) -> Any:
@@ -152,6 +166,14 @@ def scratch_environment(parent: str) -> dict[str, str]:
     runtime = f"{folder}/runtime"
     os.mkdir(runtime, 0o700)
     return {"JUPYTER_RUNTIME_DIR": runtime, "TMPDIR": folder}
+
+
+def keep_outline(outline: str, folder: str) -> dict[str, str]:
+    """Write what the session may know of the site into its own folder, for its kernels."""
+    path = f"{folder}/site.json"
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+        file.write(outline)
+    return {"STUDIOLO_OUTLINE": path}
 
 
 def remove_scratch(folder: str) -> None:

@@ -1,5 +1,27 @@
-"""Studiolo: notebooks on a supercomputer's GPU nodes. The names here are the ones that notebook users type."""
+"""Studiolo: notebooks on a supercomputer's GPU nodes. The names here are the ones that notebook users type.
+
+Those that need more than the standard library are loaded when they are first used: ``import studiolo`` costs a kernel next to
+nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
 
 from studiolo.session import Session, session
 
+_LATER: dict[str, str] = {}
+"""Names and the modules that they come from; no module of ours may have the name of a function here."""
+
 __all__ = ["Session", "session"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'studiolo' has no attribute {name!r}")
+    return getattr(import_module(_LATER[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -5,6 +5,7 @@
     StudioloError
     ├── SiteError            the operator: site.toml or what it points to
     ├── RequestError         the person who asked: a field, its value, what is allowed
+    ├── OutsideSession       the person: this works inside a session of Studiolo's
     └── SlurmError           the cluster
         ├── LauncherFailed   the operator: sudo or the launcher did not do what site.toml promises
         ├── HomeUnusable     the operator: the person's home folder can not be entered
@@ -23,6 +24,7 @@ __all__ = [
     "Fault",
     "HomeUnusable",
     "LauncherFailed",
+    "OutsideSession",
     "RequestError",
     "SiteError",
     "SlurmError",
@@ -70,6 +72,10 @@ def shown(value: object, limit: int = 80) -> str:
 class StudioloError(Exception):
     """Base of every error that Studiolo raises on purpose."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in a notebook: the sentence. Where in our code it was raised helps nobody there."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class _FaultsError(StudioloError):
     headline = ""
@@ -91,6 +97,13 @@ class RequestError(_FaultsError):
     """A request for resources can not be granted as it stands; all faults are listed. The person's move."""
 
     headline = later("This request can not be granted as it stands:")
+
+
+class OutsideSession(StudioloError):
+    """Something was asked for that belongs to a session, by a process that is in none. The person's move."""
+
+    def __init__(self) -> None:
+        super().__init__("This works inside a session of Studiolo: start one in the browser.")
 
 
 class SlurmError(StudioloError):

@@ -7,9 +7,10 @@ is known, within the site's limits and harmless to print into a batch script, or
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from studiolo.errors import Fault, RequestError, shown
@@ -17,7 +18,7 @@ from studiolo.language import _
 from studiolo.site import Partition, Profile, Site
 from studiolo.units import memory_words, minutes_words, parse_memory, parse_minutes
 
-__all__ = ["FIELDS", "Request", "check"]
+__all__ = ["FIELDS", "Request", "carried", "check"]
 
 FIELDS: tuple[str, ...] = (
     "profile",
@@ -71,6 +72,11 @@ class Request:
 def check(options: Mapping[str, object] | None, site: Site) -> Request:
     """Return the checked request that ``options`` (see :data:`FIELDS`) describe. Raises :class:`RequestError`."""
     return _Gate(options, site).request()
+
+
+def carried(request: Request) -> str:
+    """A request as ``STUDIOLO_REQUEST`` carries it into its job: JSON, without the folder."""
+    return json.dumps({name: value for name, value in asdict(request).items() if name != "workdir"})
 
 
 class _Refused(Exception):

@@ -28,20 +28,27 @@ class Job:
     A ``comment`` marks the job as Studiolo's, so that it can be found again by whoever looks for it in the queue. A
     ``log`` with an absolute path is made by the job itself and stands nowhere in the queue; any other is Slurm's to
     write, in the person's home.
+
+    ``array`` makes it as many tasks as it names, in Slurm's notation (``"0-19%4"``: twenty, four at once). ``requeue`` lets
+    Slurm put it back into the queue after a preemption or a node's failure; it then goes on with the same log. ``signal`` is
+    sent to it before its end, in Slurm's notation (``"B:USR1@120"``: to the command alone, two minutes before).
     """
 
     name: str
     comment: str
     log: str
     command: Sequence[str]
+    array: str = ""
+    requeue: bool = False
+    signal: str = ""
 
 
 @dataclass(frozen=True)
 class Directives:
     """What a job asks Slurm for: one task on one node. ``memory`` in mebibytes, ``minutes`` of walltime.
 
-    Texts are empty where nothing is asked for; ``output`` is where Slurm writes what the job says. Raises
-    ``ValueError`` for a text that does not belong into a directive.
+    Texts are empty where nothing is asked for; ``output`` is where Slurm writes what the job says; ``array``, ``requeue`` and
+    ``signal`` are as in :class:`Job`. Raises ``ValueError`` for a text that does not belong into a directive.
     """
 
     name: str
@@ -56,6 +63,9 @@ class Directives:
     minutes: int
     gres: str
     output: str
+    array: str = ""
+    requeue: bool = False
+    signal: str = ""
 
     def __post_init__(self) -> None:
         for key, value in self._options():
@@ -64,7 +74,9 @@ class Directives:
 
     def lines(self) -> list[str]:
         """The ``#SBATCH`` lines."""
-        return [*(f"#SBATCH --{key}={value}" for key, value in self._options() if value), "#SBATCH --no-requeue"]
+        again = ["requeue", "open-mode=append"] if self.requeue else ["no-requeue"]
+        asked = [f"{key}={value}" for key, value in self._options() if value]
+        return [f"#SBATCH --{option}" for option in (*asked, *again)]
 
     def _options(self) -> Iterator[tuple[str, str]]:
         yield "job-name", self.name
@@ -81,6 +93,8 @@ class Directives:
         yield "time", slurm_time(self.minutes)
         yield "gres", self.gres
         yield "output", self.output
+        yield "array", self.array
+        yield "signal", self.signal
         yield "export", "ALL"
 
 
@@ -115,6 +129,9 @@ def render(request: Request, site: Site, job: Job) -> Batch:
         minutes=request.minutes,
         gres=_gres(request, site.partitions[request.partition].gpu_type),
         output="/dev/null" if own_log else job.log,
+        array=job.array,
+        requeue=job.requeue,
+        signal=job.signal,
     )
     lines = [*(_open_log(job.log) if own_log else []), "set -e"]
     lines += [f"module load {shlex.quote(module)}" for module in environment.modules]

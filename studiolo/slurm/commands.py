@@ -73,6 +73,11 @@ class CommandSlurm:
     is killed and counts as no answer. ``calls`` counts the commands started, by name.
     """
 
+    errand = "your session"
+    """What is submitted, in words."""
+    whose: tuple[str, ...] = ()
+    """Whose jobs are seen, as an option of ``squeue``; everybody's if empty."""
+
     def __init__(self, cluster: Cluster, mark: str, timeout: float = 30.0) -> None:
         self.cluster = cluster
         self.mark = mark
@@ -82,7 +87,7 @@ class CommandSlurm:
 
     async def submit(self, person: str, batch: Batch, environment: Mapping[str, str]) -> int:
         """Submit a batch job as ``person`` and return its number. Raises ``ValueError`` for text that holds a NUL."""
-        action = "submit your session"
+        action = f"submit {self.errand}"
         parts = [batch.text, *(f"{key}={value}" for key, value in environment.items())]
         if any("\0" in part for part in parts):
             raise ValueError("a NUL in a script or in its environment")
@@ -97,7 +102,7 @@ class CommandSlurm:
 
         What Slurm would not take is :class:`SlurmRefused`, with its words.
         """
-        action = "say when your session would start"
+        action = f"say when {self.errand} would start"
         answer = await self._launch(person, "estimate", trial(directives).text, action)
         try:
             return parse_estimate(answer.err)
@@ -132,7 +137,7 @@ class CommandSlurm:
         """Ask once for all jobs of this hub that are not over, whoever knows of them; also those that people tagged so."""
         # A comment is a person's own text and may hold whole lines: only those with the question's own word are answers.
         nonce = secrets.token_hex(16)
-        answer = await self._ask(["squeue", "--noheader", f"--format={tagged_format(nonce)}"])
+        answer = await self._ask(["squeue", "--noheader", *self.whose, f"--format={tagged_format(nonce)}"])
         return self._parsed(lambda out: parse_tagged(out, nonce, self.mark), answer, "list jobs")
 
     async def owner(self, job: int) -> Owned | None:
@@ -206,8 +211,7 @@ class CommandSlurm:
     async def _launch(self, person: str, action: str, request: str, words: str) -> _Answer:
         if not PERSON.fullmatch(person):
             raise LauncherFailed(words, f"{person!r} is not the name of an account")
-        argv = [self.cluster.sudo, "-n", "-u", person, "--", *launcher_argv(self.cluster, action)]
-        answer = await self._run(argv, action, request, words)
+        answer = await self._run(self._as(person, action), action, request, words)
         if answer.status == 0:
             return answer
         if answer.status == _ALARM[0] or (answer.status == _ALARM[1] and not answer.err.strip()):
@@ -219,6 +223,10 @@ class CommandSlurm:
         if not slurm:
             raise LauncherFailed(words, answer.err.strip() or f"exit status {answer.status}")
         raise (SlurmUnavailable if SILENT.search(slurm) else SlurmRefused)(words, slurm)
+
+    def _as(self, person: str, action: str) -> list[str]:
+        """The command line that does ``action`` as ``person``."""
+        return [self.cluster.sudo, "-n", "-u", person, "--", *launcher_argv(self.cluster, action)]
 
     async def _ask(self, argv: list[str]) -> _Answer:
         command, *arguments = argv

@@ -87,8 +87,13 @@ class RestError:
 
 
 def submission(batch: Batch, environment: Mapping[str, str], folder: str, version: str) -> dict[str, Any]:
-    """The body of a submission; ``folder`` is where the job starts. slurmrestd reads no ``#SBATCH`` line of a script."""
+    """The body of a submission; ``folder`` is where the job starts. slurmrestd reads no ``#SBATCH`` line of a script.
+
+    The hub submits sessions this way, which are no arrays and begin once. Raises ``ValueError`` for any other job.
+    """
     asked = batch.directives
+    if asked.array or asked.requeue or asked.signal:
+        raise ValueError("arrays, requeuing and signals go through sbatch")
     job: dict[str, Any] = {
         "name": asked.name,
         "comment": asked.comment,

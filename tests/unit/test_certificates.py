@@ -423,7 +423,7 @@ class FakeHub:
 def hub(authority: Authority, hub_files: Files) -> Iterator[FakeHub]:
     def sign(body: dict[str, str]) -> dict[str, object]:
         signed = authority.session(public_key(body["csr"]), session_names("gpu1", "127.0.0.1"), 60)
-        return {"environment": {"A": "1"}, "certificate": signed, "authorities": authority.trusted}
+        return {"environment": {"A": "1"}, "outline": "{}", "certificate": signed, "authorities": authority.trusted}
 
     told = FakeHub("", sign, [])
 
@@ -459,8 +459,9 @@ def brought_to(hub: FakeHub, authority: Authority) -> dict[str, str]:
 
 
 def test_a_key_made_on_the_node_is_signed_for_and_stays_there(hub: FakeHub, authority: Authority) -> None:
-    environment, identity = exchange(hub.url, "secret", front_door(brought_to(hub, authority)))
-    assert environment == {"A": "1"}
+    granted = exchange(hub.url, "secret", front_door(brought_to(hub, authority)))
+    identity = granted.identity
+    assert granted.environment == {"A": "1"}
     assert identity is not None
     (body,) = hub.bodies
     assert set(body) == {"secret", "csr"}

@@ -18,6 +18,7 @@ from studiolo.slurm.states import Tagged
 Virtually = Callable[..., Any]
 SILENT = SlurmUnavailable("list jobs", "Unable to contact slurm controller")
 FIRST, LONGEST = OrphanSweeper.FIRST_PAUSE_SECONDS, OrphanSweeper.LONGEST_PAUSE_SECONDS
+SHORTEST = OrphanSweeper.SHORTEST_PAUSE_SECONDS
 AGAIN, EVERY = OrphanSweeper.AGAIN_SECONDS, OrphanSweeper.EVERY_SECONDS
 
 
@@ -54,6 +55,19 @@ class Slurm:
 
 def living(*names: str) -> Callable[[], Iterable[str]]:
     return lambda: names
+
+
+def test_a_worker_lives_as_long_as_the_session_or_the_run_that_its_cluster_lives_in() -> None:
+    of_session = Tagged(1, "ada", "dask", "alive.c1")
+    of_run = Tagged(2, "ada", "dask", "run-1.c2")
+    lost = Tagged(3, "ada", "dask", "gone.c3")
+    of_anothers_run = Tagged(4, "bob", "dask", "run-1.c4")
+    run = Tagged(5, "ada", "run", "run-1")
+    assert orphans([of_session, of_run, lost, of_anothers_run, run], ["alive"]) == {"ada": [3], "bob": [4]}
+
+
+def test_a_run_outlives_every_session() -> None:
+    assert orphans([Tagged(5, "ada", "run", "run-1")], []) == {}
 
 
 async def until(time: float) -> None:
@@ -136,8 +150,22 @@ def test_what_is_cut_off_while_it_looks_is_looked_for_once_more(virtually: Virtu
         await asyncio.sleep(0)
         assert slurm.asked == [0]
         sweeper.soon()
-        await until(1)
-        assert slurm.asked == [0, 0]
+        await until(SHORTEST + 1)
+        assert slurm.asked == [0, SHORTEST]
+
+    virtually(story())
+
+
+def test_a_class_that_ends_together_is_looked_after_by_a_question_or_two(virtually: Virtually) -> None:
+    async def story() -> None:
+        slurm = Slurm()
+        sweeper, _ = running(slurm)
+        await until(10)
+        for _each in range(60):
+            sweeper.soon()
+            await asyncio.sleep(0.01)
+        await until(20)
+        assert slurm.asked == [0, 10, 10 + SHORTEST]
 
     virtually(story())
 

@@ -317,6 +317,14 @@ def test_two_hubs_on_one_cluster_mark_their_jobs_differently(edited: Callable[..
 # --- The log ---------------------------------------------------------------------------------------------------------
 
 
+def test_an_array_that_may_be_requeued_says_so_in_directives(site: Site) -> None:
+    job = dataclasses.replace(JOB, array="0-19%4", requeue=True, signal="B:USR1@120")
+    text = render(check({}, site), site, job).text
+    for line in ("--array=0-19%4", "--requeue", "--open-mode=append", "--signal=B:USR1@120"):
+        assert f"#SBATCH {line}\n" in text
+    assert "--no-requeue" not in text
+
+
 def test_the_name_of_the_log_is_nothing_that_the_queue_shows(site: Site) -> None:
     found = directives(session_script(check({}, site), site))
     assert found["output"] == "/dev/null"

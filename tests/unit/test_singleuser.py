@@ -19,7 +19,17 @@ from typing import Any
 import pytest
 
 from spawners import singleuser
-from spawners.singleuser import SessionError, bind, candidates, enter, exchange, post, report, scratch_environment
+from spawners.singleuser import (
+    Granted,
+    SessionError,
+    bind,
+    candidates,
+    enter,
+    exchange,
+    post,
+    report,
+    scratch_environment,
+)
 
 SECRET = "one-time-secret"
 
@@ -30,7 +40,7 @@ class Hub:
 
     url: str = ""
     status: int = 200
-    body: bytes = b'{"environment": {"A": "1"}}'
+    body: bytes = b'{"environment": {"A": "1"}, "outline": ""}'
     raw: bytes | None = None
     statuses: list[int] = field(default_factory=list)
     requests: list[tuple[str, dict[str, str], Any]] = field(default_factory=list)
@@ -82,8 +92,8 @@ def nobody_listens() -> Iterator[str]:
 
 
 def test_the_one_time_secret_is_exchanged_for_an_environment(hub: Hub) -> None:
-    hub.body = b'{"environment": {"JUPYTERHUB_API_TOKEN": "t", "N": 5}}'
-    assert exchange(hub.url, SECRET) == ({"JUPYTERHUB_API_TOKEN": "t", "N": "5"}, None)
+    hub.body = b'{"environment": {"JUPYTERHUB_API_TOKEN": "t", "N": 5}, "outline": "{}"}'
+    assert exchange(hub.url, SECRET) == Granted({"JUPYTERHUB_API_TOKEN": "t", "N": "5"}, None, "{}")
     ((path, headers, body),) = hub.requests
     assert path == "/hub/api/studiolo/bootstrap"
     assert body == {"secret": SECRET}
@@ -119,7 +129,18 @@ def test_an_answer_that_is_no_json_is_a_sentence(hub: Hub, body: bytes) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"{}", b"[]", b"null", b"5", b'"x"', b'{"environment": null}', b'{"environment": []}', b'{"environment": "A=1"}'],
+    [
+        b'{"environment": {}}',
+        b'{"environment": {}, "outline": 5}',
+        b"{}",
+        b"[]",
+        b"null",
+        b"5",
+        b'"x"',
+        b'{"environment": null}',
+        b'{"environment": []}',
+        b'{"environment": "A=1"}',
+    ],
 )
 def test_an_answer_of_another_shape_is_a_sentence(hub: Hub, body: bytes) -> None:
     hub.body = body
@@ -158,7 +179,7 @@ def test_the_hub_is_asked_straight_whatever_proxy_the_environment_names(
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.setenv(name, nobody_listens)
     with post(f"{hub.url}/x", {"a": 1}) as answer:
-        assert json.load(answer) == {"environment": {"A": "1"}}
+        assert json.load(answer) == {"environment": {"A": "1"}, "outline": ""}
 
 
 def test_a_token_is_sent_where_there_is_one(hub: Hub) -> None:
@@ -322,7 +343,7 @@ def test_a_hub_that_is_just_coming_back_is_asked_again_and_the_log_says_so_once(
     monkeypatch.setattr(singleuser, "HUB_AWAY_SECONDS", 60)
     monkeypatch.setattr(singleuser.time, "sleep", lambda seconds: None)
     hub.statuses = [503, 502]
-    assert exchange(hub.url, SECRET) == ({"A": "1"}, None)
+    assert exchange(hub.url, SECRET) == Granted({"A": "1"}, None, "")
     assert len(hub.requests) == 3
     assert capsys.readouterr().err.count("the hub does not answer (HTTP Error 503") == 1
 
@@ -448,7 +469,7 @@ def environment_of_a_server(hub: Hub, tmp_path: Path, **given: str) -> dict[str,
         "STUDIOLO_WORKDIR": "",
         "STUDIOLO_MINUTES": "90",
     }
-    hub.body = json.dumps({"environment": also | given}).encode()
+    hub.body = json.dumps({"environment": also | given, "outline": "{}"}).encode()
     code = (
         "import json, os, time; time.time = lambda: 1000.5; "
         "singleuser.serve = lambda ports, begun: print(json.dumps({**os.environ, 'ports': ports, 'begun': sorted(begun)})); "
@@ -466,7 +487,7 @@ def test_the_secret_is_taken_out_of_the_environment_before_anything_else_starts(
     assert found["ports"] == "1-2"
     assert found["begun"] == ["HOME", "LC_CTYPE", "STUDIOLO_BOOTSTRAP", "STUDIOLO_HUB"]
     assert SECRET not in str(found)
-    assert {key for key in found if key.startswith("STUDIOLO")} <= {"STUDIOLO_ENDS"}
+    assert {key for key in found if key.startswith("STUDIOLO")} <= {"STUDIOLO_ENDS", "STUDIOLO_OUTLINE"}
 
 
 def test_a_session_knows_when_its_walltime_ends(hub: Hub, tmp_path: Path) -> None:

@@ -1,0 +1,45 @@
+"""Slurm for oneself: what a person's own notebook submits, cancels and asks, by the commands of its node.
+
+The same client as the hub's, without sudo: the launcher's program runs as whoever runs this, and starts ``sbatch`` with the
+same small and known environment. So nothing of a session reaches its jobs: neither its token nor Slurm's own variables,
+which mislead whatever is submitted from within a job.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from studiolo.site import Cluster
+from studiolo.slurm import launcher
+from studiolo.slurm.commands import CommandSlurm
+
+__all__ = ["OwnSlurm", "here"]
+
+
+def here(cluster: Cluster, environ: Mapping[str, str] = os.environ) -> Cluster:
+    """The cluster as this node reaches it: its own ``SLURM_CONF`` and commands, where they are not where the hub has them."""
+    conf, commands = environ.get("SLURM_CONF", ""), cluster.commands
+    if not os.path.exists(f"{commands}/sbatch") and (found := shutil.which("sbatch")):
+        commands = str(Path(found).parent)
+    return cluster.model_copy(update={"commands": commands, "conf": conf or cluster.conf})
+
+
+class OwnSlurm(CommandSlurm):
+    """One cluster, as the person that this process belongs to. Sees that person's jobs alone."""
+
+    errand = "your job"
+    whose = ("--me",)
+
+    def __init__(self, cluster: Cluster, mark: str, timeout: float = 30.0) -> None:
+        super().__init__(here(cluster), mark, timeout)
+        self.person = pwd.getpwuid(os.getuid()).pw_name
+
+    def _as(self, person: str, action: str) -> list[str]:
+        if person != self.person:
+            raise ValueError(f"{person!r} is somebody else")
+        return [sys.executable, "-IS", launcher.__file__, action, self.cluster.conf, self.cluster.commands]

@@ -1,0 +1,36 @@
+"""The kernel that the tests of this folder drive: it is in a session, and knows its site."""
+
+from __future__ import annotations
+
+import signal
+
+from kernels import Kernel, printed
+
+
+def test_a_notebook_knows_its_session_and_its_site(notebook: Kernel) -> None:
+    notebook.run("import studiolo; from studiolo.desk import desk")
+    assert printed(notebook, "studiolo.session().job") == notebook.hub.job(notebook.person)
+    assert printed(notebook, "studiolo.session().asked['profile']") == "learn"
+    assert "learn" in printed(notebook, "list(desk().site.profiles)")
+
+
+def test_a_failing_cell_shows_its_error_and_a_running_one_is_interrupted(notebook: Kernel) -> None:
+    assert "ZeroDivisionError" in notebook.fails("1 / 0")
+    cell = notebook.begin("print('there', flush=True)\nimport time\nwhile True: time.sleep(0.1)")
+    for message in notebook.messages(30):
+        if message["header"]["msg_type"] == "stream":
+            break
+    notebook.interrupt()
+    assert "KeyboardInterrupt" in notebook.result(cell).error
+
+
+def test_a_killed_kernel_is_another_process_afterwards_and_so_is_one_that_is_restarted(notebook: Kernel) -> None:
+    pids = {notebook.pid}
+    notebook.run("kept = 1")
+    notebook.kill(signal.SIGKILL)
+    notebook.revived()
+    pids.add(notebook.pid)
+    notebook.restart()
+    pids.add(notebook.pid)
+    assert len(pids) == 3
+    assert "NameError" in notebook.fails("kept")

@@ -24,6 +24,7 @@ from spawners.extend import room_for
 from spawners.rightsize import advice, smaller
 from spawners.streams import EventStream
 from spawners.usage import Usage
+from studiolo.cost import amount, held
 from studiolo.language import _, plural
 from studiolo.request import Request
 from studiolo.site import Site
@@ -128,10 +129,8 @@ def resources_words(site: Site, asked: Any) -> str:
 def _cost(site: Site, request: Request | None, started: int | None, now: float) -> dict[str, float]:
     if request is None or started is None:
         return {"gpu_hours": 0.0, "cpu_hours": 0.0}
-    hours = max(0.0, now - started) / HOUR
-    partition = site.partitions[request.partition]
-    gpus = request.gpus + (request.shards / partition.shards_per_gpu if request.shards else 0)
-    return {"gpu_hours": round(hours * gpus, 4), "cpu_hours": round(hours * request.cpus, 4)}
+    spent = amount(held(request, site), now - started, site.prices)
+    return {"gpu_hours": round(spent.gpu_hours, 4), "cpu_hours": round(spent.cpu_hours, 4)}
 
 
 def _usage(usage: Usage | None) -> dict[str, float | int | None] | None:

@@ -30,6 +30,8 @@ TOLD: Mapping[str, Any] = {
     "accounts": True,
     "environments": True,
     "profiles": True,
+    "prices": True,
+    "energy": True,
 }
 """The keys of the site file that sessions know; whatever is not named here stays at the hub."""
 

@@ -36,10 +36,12 @@ __all__ = [
     "Account",
     "Authentication",
     "Cluster",
+    "Energy",
     "Environment",
     "Hub",
     "Partition",
     "Paths",
+    "Prices",
     "Profile",
     "Site",
     "load",
@@ -99,6 +101,12 @@ def _whole(value: object) -> object:
     return value
 
 
+def _figure(value: object) -> object:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError("a number, 0 or more")
+    return value
+
+
 Name = Annotated[str, _pattern(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", "letters, digits, '_', '.' and '-', at most 64")]
 UnixName = Annotated[str, _pattern(r"[a-z_][a-z0-9_.-]{0,31}\$?", "the name of a unix account or group")]
 Path_ = Annotated[str, AfterValidator(_absolute)]
@@ -123,6 +131,7 @@ Count = Annotated[int, BeforeValidator(_whole), Field(ge=0, le=1_000_000)]
 Memory = Annotated[int, BeforeValidator(parse_memory)]
 Minutes = Annotated[int, BeforeValidator(parse_minutes)]
 IdleTime = Annotated[int, BeforeValidator(lambda value: 0 if value in (0, "never") else parse_minutes(value))]
+Figure = Annotated[float, BeforeValidator(_figure), Field(ge=0, le=1_000_000, allow_inf_nan=False)]
 VariableName = Annotated[str, _pattern(r"[A-Za-z_][A-Za-z0-9_]*", "the name of an environment variable")]
 
 
@@ -223,6 +232,37 @@ class Authentication(_Section):
         description="The authenticator (method 'class'), for example 'oauthenticator.generic.GenericOAuthenticator'.",
     )
     options: dict[str, Any] = Field({}, description="Settings of that class. Secrets belong in `extra_config`.")
+
+
+class Prices(_Section):
+    """What people are told that resources cost, beside their hours. 0 for both: hours alone are told."""
+
+    currency: Annotated[str, _pattern(r"[A-Za-z]{1,8}", "letters, such as 'EUR'")] = Field(
+        "EUR", description="What prices are in."
+    )
+    gpu_hour: Figure = Field(0.0, description="Price of one whole GPU for one hour; a part of one costs its part.")
+    cpu_hour: Figure = Field(0.0, description="Price of one CPU for one hour.")
+
+
+class Energy(_Section):
+    """What energy is estimated from, where neither node nor GPU tells, and what a kilowatt-hour emits."""
+
+    gpu_watts: Figure = Field(
+        0.0, description="What one GPU draws at full use, in watts. 0: the energy of GPUs is not estimated."
+    )
+    gpu_idle_watts: Figure = Field(0.0, description="What one GPU draws that does nothing, in watts.")
+    cpu_watts: Figure = Field(
+        0.0,
+        description="What one CPU draws at full use, in watts, its part of the node's memory and fans included. 0: energy "
+        "is not estimated.",
+    )
+    cpu_idle_watts: Figure = Field(0.0, description="What one CPU draws that does nothing, in watts.")
+    pue: Annotated[Figure, Field(ge=1, le=10)] = Field(
+        1.0, description="The building's share: power usage effectiveness, all power over that of the machines."
+    )
+    carbon: Figure = Field(
+        0.0, description="Grams of CO2 equivalent for a kilowatt-hour of the site's electricity. 0: not shown."
+    )
 
 
 class Cluster(_Section):
@@ -339,6 +379,8 @@ class Site(_Section):
     paths: Paths = Paths()
     hub: Hub = Hub()
     authentication: Authentication = Authentication()
+    prices: Prices = Prices()
+    energy: Energy = Energy()
     clusters: dict[Name, Cluster]
     partitions: dict[Name, Partition]
     accounts: dict[Name, Account] = {}
@@ -384,7 +426,13 @@ class Site(_Section):
         return f"{self.paths.prefix}/venv/bin/python"
 
 
-SINGLE: Mapping[str, type[_Section]] = {"paths": Paths, "hub": Hub, "authentication": Authentication}
+SINGLE: Mapping[str, type[_Section]] = {
+    "paths": Paths,
+    "hub": Hub,
+    "authentication": Authentication,
+    "prices": Prices,
+    "energy": Energy,
+}
 MANY: Mapping[str, type[_Section]] = {
     "clusters": Cluster,
     "partitions": Partition,

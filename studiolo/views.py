@@ -18,6 +18,7 @@ __all__ = [
     "OVER",
     "Action",
     "Amount",
+    "Basis",
     "BudgetView",
     "GaugeView",
     "JobView",
@@ -34,6 +35,8 @@ __all__ = [
 Kind = Literal["session", "run", "sweep", "cluster"]
 State = Literal["waiting", "starting", "running", "stopping", "done", "failed", "cancelled", "unknown"]
 """``waiting`` for Slurm; ``starting``: has its resources, does not answer yet; ``unknown``: it could not be asked."""
+Basis = Literal["measured", "partly measured", "estimated"]
+"""Where a figure of energy is from: a node's or GPU's own counter, some of those, or the site's figures."""
 
 OVER: frozenset[State] = frozenset({"done", "failed", "cancelled"})
 
@@ -170,7 +173,7 @@ class SessionView:
 
 @dataclass(frozen=True)
 class ReceiptView:
-    """What something came to. ``kwh`` is ``measured`` or, where neither node nor GPU tells, estimated from the site's figures.
+    """What something came to. ``kwh`` and ``gco2e`` are ``None`` where the site gives no figures to tell them from.
 
     ``idle`` is the share of its GPUs' time in which they did nothing, that of its cores where it has no GPU.
     """
@@ -182,7 +185,7 @@ class ReceiptView:
     ended: float | None
     amount: Amount
     kwh: float | None
-    measured: bool
+    basis: Basis
     gco2e: float | None
     idle: float | None
 

@@ -10,10 +10,13 @@ from typing import Any
 from studiolo.slurm.notation import tres
 from studiolo.slurm.rest_parse import read_entries, read_integer, read_mapping, read_number
 
-__all__ = ["USAGE_FORMAT", "JobUsage", "parse_rest_usage", "parse_usage"]
+__all__ = ["ENERGY_FORMAT", "USAGE_FORMAT", "JobUsage", "parse_energy", "parse_rest_usage", "parse_usage"]
 
 # No field of these can hold text of a person's choosing.
 USAGE_FORMAT = "JobIDRaw,State,ElapsedRaw,TotalCPU,MaxRSS,TRESUsageInAve"
+ENERGY_FORMAT = "JobIDRaw,State,ConsumedEnergyRaw"
+# Slurm writes its "no value" (NO_VAL64, and one less) as the number that it is.
+MOST_JOULES = 1 << 62
 _OVER = re.compile(r"(?!RUNNING|PENDING|SUSPENDED|REQUEUED|RESIZING|CONFIGURING|COMPLETING)[A-Z_]+")
 _CPU_TIME = re.compile(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+(?:\.\d+)?)", re.ASCII)
 _AMOUNT = re.compile(r"(\d+(?:\.\d+)?)([KMGT]?)", re.ASCII)
@@ -63,6 +66,25 @@ def parse_usage(output: str) -> dict[int, JobUsage]:
                 gpu=max(gpu, default=None),
             )
     return found
+
+
+def parse_energy(output: str) -> dict[int, float]:
+    """Read ``sacct -P -n`` in :data:`ENERGY_FORMAT`: the joules of each job, where its nodes count them. Raises ``ValueError``.
+
+    Slurm counts whole nodes: the figure is that of the job where it had its nodes to itself. Where nothing is counted, Slurm
+    says 0, so that 0 is nobody's figure.
+    """
+    jobs: dict[int, int] = {}
+    steps: dict[int, int] = {}
+    for line in output.splitlines():
+        if line.strip():
+            number, _state, joules = line.split("|")
+            if joules.isdigit() and 0 < int(joules) < MOST_JOULES:
+                job, dot, _step = number.partition(".")
+                told = steps if dot else jobs
+                told[int(job)] = max(told.get(int(job), 0), int(joules))
+    # Steps of a job run beside each other on the same nodes, and each is told of the nodes whole: no sum of them.
+    return {job: float(joules) for job, joules in {**steps, **jobs}.items()}
 
 
 def parse_rest_usage(answer: object) -> dict[int, JobUsage]:

@@ -285,6 +285,13 @@ def test_an_unknown_key_is_told_with_the_known_ones(text: str, where: str, known
         ("authentication", "pam_service", "../login"),
         ("authentication", "class_name", "os.system('id')"),
         ("authentication", "options", []),
+        ("prices", "gpu_hour", -1),
+        ("prices", "gpu_hour", "2"),
+        ("prices", "cpu_hour", True),
+        ("prices", "currency", "<b>"),
+        ("energy", "gpu_watts", float("inf")),
+        ("energy", "pue", 0.9),
+        ("energy", "carbon", float("nan")),
         ("clusters.main", "via", "rest"),
         ("clusters.main", "rest_url", "127.0.0.1:6820"),
         ("clusters.main", "rest_url", "ftp://host/"),
@@ -508,7 +515,19 @@ def test_a_name_of_a_table_has_letters_digits_and_little_else(name: str, good: b
 
 @pytest.mark.parametrize("value", ["5", '"x"', "[1]", "true"])
 @pytest.mark.parametrize(
-    "section", ["paths", "hub", "authentication", "clusters", "partitions", "accounts", "environments", "profiles"]
+    "section",
+    [
+        "paths",
+        "hub",
+        "authentication",
+        "prices",
+        "energy",
+        "clusters",
+        "partitions",
+        "accounts",
+        "environments",
+        "profiles",
+    ],
 )
 def test_a_section_that_is_no_table_is_told(section: str, value: str) -> None:
     assert "table" in fault_at(f"{section} = {value}\n", section).allowed

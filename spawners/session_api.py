@@ -22,8 +22,9 @@ from jupyter_server.utils import url_path_join
 from tornado import web
 
 from spawners.identity import session_context
-from spawners.meter import Meter, Reporter
+from spawners.reporter import Reporter
 from spawners.singleuser import post
+from studiolo.meter import Meter
 
 __all__ = ["Activity", "SessionHandler", "told"]
 

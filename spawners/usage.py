@@ -1,4 +1,4 @@
-"""At the hub: what running sessions use, as their own servers report it (:mod:`spawners.meter`); kept in memory only.
+"""At the hub: what running sessions use, as their own servers report it (:mod:`spawners.reporter`); kept in memory only.
 
 A report comes from a program that its owner may have written: it is checked, shown to that very person alone, and nothing
 else follows from it.

@@ -14,11 +14,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spawners import meter
-from spawners.meter import Meter, Reporter, Totals, parse_gpus, read_answer, share
+from spawners import reporter as reports
+from spawners.reporter import Reporter, read_answer
 from spawners.rightsize import LookBack, Used, advice, asked_of, record, smaller
 from spawners.usage import Usage, learn, next_report, report_of
 from studiolo.errors import SlurmUnavailable
+from studiolo.meter import Meter, Totals, parse_gpus, share
 from studiolo.request import check
 from studiolo.site import Site
 from studiolo.slurm.usage import JobUsage, parse_rest_usage, parse_usage
@@ -182,7 +183,7 @@ def test_a_hub_that_does_not_answer_is_told_later_and_the_end_is_kept(failure: E
 
     reporter = Reporter(Still({}), send)
     reporter.ends = 7
-    assert asyncio.run(reporter.once()) == meter.PAUSE_SECONDS
+    assert asyncio.run(reporter.once()) == reports.PAUSE_SECONDS
     assert reporter.ends == 7
 
 

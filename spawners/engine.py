@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from spawners import sessionlog
 from spawners.adoption import CutOffStarts
 from spawners.choosing import Choosing
+from spawners.everything import JobsCache
 from spawners.orphans import OrphanSweeper
 from spawners.rightsize import LookBack
 from spawners.turnstile import Turnstile
@@ -53,6 +54,7 @@ class Engine:
         self.watchers = {name: QueueWatcher(client) for name, client in self.slurm.items()}
         self.facts = {name: FactsCache(client) for name, client in self.slurm.items()}
         self.choosing = Choosing(site, self.slurm, self.facts, self.watchers)
+        self.jobs = {name: JobsCache(client) for name, client in self.slurm.items()}
         self.lookback = {name: LookBack(client) for name, client in self.slurm.items()}
         self.door = Turnstile(SUBMISSIONS_AT_ONCE)
         self.cut_off = CutOffStarts()

@@ -1,6 +1,7 @@
 """The home page, ``/hub/home``: a person's sessions as cards. Everything on it is a form or a link: it needs no script.
 
-The page itself comes from the hub's memory and database: Slurm is asked only where somebody stops or extends a session.
+The page itself comes from the hub's memory and database: Slurm is asked only where somebody stops or extends something, and
+twice a minute for all who look at what the queue holds of theirs.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from jupyterhub.utils import url_escape_path, url_path_join
 from tornado import web
 
 from spawners.engine import SITE_SETTING, Engine, engine_for
+from spawners.everything import stop_everything
 from spawners.extend import ExtensionRefused, extend, own_session
 from spawners.named import LONGEST_TITLE, NamedSessions, free_name, title_refusal
 from spawners.sessions import look_at, overview, resources_words, title_of
@@ -30,6 +32,7 @@ __all__ = ["EXTENSIONS", "HomePage", "hours_words", "share_words"]
 MAX_BODY = 4096
 # Each form's action needs what the same needs over REST.
 SCOPES = {"new": "servers", "stop": "delete:servers", "extend": "servers", "delete": "delete:servers"}
+ALL = "stop-everything"
 EXTENSIONS = (30, 60, 120, 240, 480, 1440)
 """Steps that the page offers, in minutes, as far as they are allowed."""
 
@@ -69,7 +72,7 @@ class HomePage(NamedSessions, HomeHandler):  # type: ignore[misc]  # JupyterHub 
     def shown(self) -> dict[str, Any]:
         """The page's own values."""
         user, now = self.current_user, time.time()
-        look_at(user, now)
+        look_at(user, self.engine, now)
         seen = overview(user, self.settings[SITE_SETTING], self.hub.base_url, now)
         active = {session["name"] for session in seen["sessions"]}
         kept = [s for s in user.all_spawners(include_default=False) if s.name not in active]
@@ -114,16 +117,24 @@ class HomePage(NamedSessions, HomeHandler):  # type: ignore[misc]  # JupyterHub 
 
     @web.authenticated
     async def post(self) -> None:
-        """One of the page's forms: ``action`` is ``new``, ``stop``, ``extend`` or ``delete``. Comes back to the page."""
+        """One of the page's forms: ``action`` is ``new``, ``stop``, ``extend``, ``delete`` or ``stop-everything``. Comes back to
+        the page."""
         if len(self.request.body) > MAX_BODY:
             raise web.HTTPError(413, "the form is too long")
-        actions = {"new": self.new, "stop": self.stop, "extend": self.extend, "delete": self.delete_name}
+        actions = {
+            "new": self.new,
+            "stop": self.stop,
+            "extend": self.extend,
+            "delete": self.delete_name,
+            ALL: self.stop_everything,
+        }
         chosen, name, user = self.get_body_argument("action", ""), self.get_body_argument("name", ""), self.current_user
         action = actions.get(chosen)
         if action is None:
             raise web.HTTPError(400, f"action must be one of {', '.join(actions)}")
         # As for the same over REST: a person's role may have been given less than JupyterHub ships.
-        if not self.has_scope(f"{SCOPES[chosen]}!server={user.name}/{name}"):
+        needed = f"delete:servers!user={user.name}" if chosen == ALL else f"{SCOPES[chosen]}!server={user.name}/{name}"
+        if not self.has_scope(needed):
             raise web.HTTPError(403, _("Your account may not do this here. Ask the support if it should."))
         where = await action(user, name)
         if self.trouble:
@@ -145,6 +156,13 @@ class HomePage(NamedSessions, HomeHandler):  # type: ignore[misc]  # JupyterHub 
         """Stop a session, or its start; what takes longer than a moment goes on behind the page."""
         if name in user.spawners and user.spawners[name].active:
             await stop(self, self.engine, user, name)
+        return ""
+
+    async def stop_everything(self, user: Any, _name: str) -> str:
+        """Stop all sessions, and cancel all other jobs of this person's."""
+        self.trouble = await stop_everything(self, self.engine, user)
+        if self.trouble:
+            self.set_status(503)
         return ""
 
     async def extend(self, user: Any, name: str) -> str:

@@ -1,7 +1,8 @@
 """A person's own sessions, for pages and scripts: ``GET /hub/api/studiolo/sessions``, and the same as events.
 
 Everything told is known already: to the spawners, to the watchers that ask Slurm once for everybody, to the sessions' own
-reports. So however many pages are open, and however silent Slurm is, nobody is asked for this.
+reports. What people have besides sessions comes from one look at the queue, twice a minute for all who look. So however many
+pages are open, and however silent Slurm is, nobody waits for it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from tornado import web
 
 from spawners.callers import TAGLESS
 from spawners.endings import endings
-from spawners.engine import SITE_SETTING, engine_for
+from spawners.engine import SITE_SETTING, Engine, engine_for
+from spawners.everything import others
 from spawners.extend import room_for
 from spawners.rightsize import advice, smaller
 from spawners.streams import EventStream
@@ -143,7 +145,7 @@ def _usage(usage: Usage | None) -> dict[str, float | int | None] | None:
 
 
 def overview(user: Any, site_file: str, hub_url: str, now: float) -> dict[str, Any]:
-    """Everything about a person's sessions: ``{"now", "answers", "sessions", "ended", "last"}``. Asks nobody."""
+    """Everything about a person's sessions: ``{"now", "answers", "sessions", "others", "ended", "last"}``. Asks nobody."""
     engine = engine_for(site_file)
     seen = [_seen(user, spawner, hub_url) for spawner in user.spawners.values() if spawner.active]
     seen.sort(key=lambda one: (one.name != "", one.title.casefold()))
@@ -152,14 +154,18 @@ def overview(user: Any, site_file: str, hub_url: str, now: float) -> dict[str, A
         "now": int(now),
         "answers": all(engine.choosing.silent_since(name) is None for name in clusters),
         "sessions": [described(one, engine.site, now) for one in seen],
+        "others": others(job for cache in engine.jobs.values() for job in cache.of(user.name)),
         "ended": endings(user, hub_url, now),
         "last": last_use(_records(user), engine.site, now),
     }
 
 
-def look_at(user: Any, now: float) -> None:
-    """Somebody looks: their sessions report more often, and where one can be extended, the reservations ahead are asked for
-    with the snapshot that everybody shares, and are there at the next look."""
+def look_at(user: Any, engine: Engine, now: float) -> None:
+    """Somebody looks: their sessions report more often, and what the queue holds for everybody is asked for anew where it is
+    old. Where a session can be extended, so are the reservations ahead, with the snapshot that everybody shares. All of it is
+    there at the next look."""
+    for cache in engine.jobs.values():
+        cache.renew()
     for spawner in user.spawners.values():
         spawner.looked_at = now
         request = spawner.request_now if spawner.ready else None
@@ -244,7 +250,7 @@ class SessionsHandler(APIHandler):  # type: ignore[misc]  # JupyterHub has no ty
         if not self.has_scope(f"read:servers!user={user.name}"):
             raise web.HTTPError(403, "this token may not read your sessions")
         now = time.time()
-        look_at(user, now)
+        look_at(user, engine_for(self.settings[SITE_SETTING]), now)
         return overview(user, self.settings[SITE_SETTING], self.hub.base_url, now)
 
     async def get(self) -> None:

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from jupyterhub import orm
 
-from spawners.engine import Engine
 from spawners.idleness import SERVICE, idle_limit
 
 if TYPE_CHECKING:
+    from spawners.engine import Engine
     from spawners.server import StudioloSpawner
 
 __all__ = ["let_go", "stop", "stopped_by", "why_stopped"]

@@ -81,8 +81,9 @@ const follow = () => {
     const told = JSON.parse(data);
     offset = told.now - Date.now() / 1000;
     const shape = JSON.stringify({ ...told, now: 0, sessions: told.sessions.map((session) => ({ ...session, cost: null })) });
-    // Nobody's choice is to vanish below the hand: an open list is left until it is closed.
-    if (shape !== before && document.activeElement?.tagName !== "SELECT") {
+    // Nobody's choice is to vanish below the hand: what is open is left until it is closed.
+    const open = document.activeElement?.tagName === "SELECT" || home().querySelector("details[open]");
+    if (shape !== before && !open) {
       if (before !== null) refreshing = refreshing.then(refresh).catch(() => {});
       before = shape;
     }

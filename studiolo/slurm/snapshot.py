@@ -125,6 +125,10 @@ class Cache(Generic[_Answer]):
         if self._question is None and self._clock() >= self._next:
             self._question = asyncio.get_running_loop().create_task(self._ask())
 
+    def forget(self) -> None:
+        """What was answered is no longer so: the next one who looks has it asked for anew."""
+        self._next = float("-inf")
+
     async def _ask(self) -> None:
         asked, wall = self._clock(), time.time()
         try:

@@ -26,6 +26,14 @@ from studiolo.slurm.states import JobState
 from studiolo.units import memory_words, minutes_words, number_words
 
 NOW, HOUR = 1_000_000, 3600
+NOTHING: dict[str, Any] = {
+    "now": NOW,
+    "answers": True,
+    "sessions": [],
+    "others": {"runs": 0, "workers": 0, "others": 0},
+    "ended": [],
+    "last": None,
+}
 HOSTILE = "\"'></script><script>alert(1)</script><img src=x onerror=y>{{ 7*7 }}"
 TEMPLATES = Path(sessions.__file__).resolve().parent.parent / "hub_config" / "templates"
 BARE = "{% block title %}{% endblock %}{% block stylesheet %}{% endblock %}{% block main %}{% endblock %}{% block script %}{% endblock %}"
@@ -37,7 +45,7 @@ def html(*cards: dict[str, Any], **more: Any) -> str:
     values: dict[str, Any] = {
         "_": _, "plural": plural, "language": language, "studiolo_title": "S", "base_url": "/hub/", "xsrf_token": "X",
         "user": SimpleNamespace(name="ada", escaped_name="ada"), "allow_named_servers": True, "studiolo_sessions": 3,
-        "overview": {"now": NOW, "answers": True, "sessions": list(cards), "ended": [], "last": None}, "trouble": "", "kept": [],
+        "overview": NOTHING | {"sessions": list(cards)}, "trouble": "", "kept": [],
         "default_active": False, "last_choice": "", "last_link": "", "steps": steps, "minutes_words": minutes_words,
         "memory_words": memory_words, "number_words": number_words, "hours_words": hours_words, "share_words": share_words, "longest_title": 60, "announcement_home": None,
     }  # fmt: skip
@@ -69,7 +77,7 @@ def test_a_card_has_its_figures_and_its_forms(site: Site) -> None:
     assert "25%" in page
     assert "512 MB of " in page
     assert [*re.findall(r'<option value="(\d+)"', page)] == ["30", "60", "90"]
-    assert len(re.findall(r'name="_xsrf" value="X"', page)) == 3  # extend, stop, and a new session
+    assert len(re.findall(r'name="_xsrf" value="X"', page)) == 4  # extend, stop, stop everything, and a new session
 
 
 def test_what_is_not_known_is_said_and_draws_no_bar(site: Site) -> None:
@@ -80,7 +88,7 @@ def test_what_is_not_known_is_said_and_draws_no_bar(site: Site) -> None:
 
 
 def test_a_silent_scheduler_is_told(site: Site) -> None:
-    silent = {"now": NOW, "answers": False, "sessions": [card(site)], "ended": [], "last": None}
+    silent = NOTHING | {"answers": False, "sessions": [card(site)]}
     assert "scheduler does not answer" in html(overview=silent)
     assert "scheduler does not answer" not in html(card(site))
 
@@ -93,8 +101,7 @@ def test_the_smaller_request_is_one_click_from_the_start_page(site: Site) -> Non
     assert last
     handler = SimpleNamespace(_start_page=lambda user, name: f"/hub/spawn/{user.escaped_name}/{name}")
     link = HomePage.last_link(handler, SimpleNamespace(escaped_name="ada"), last)
-    overview = {"now": NOW, "answers": True, "sessions": [], "ended": [], "last": last}
-    page = html(overview=overview, last_link=link)
+    page = html(overview=NOTHING | {"last": last}, last_link=link)
     assert link.startswith(f"/hub/spawn/ada/run?opt-profile={request.profile}&")
     assert "opt-memory=1G" in link
     assert link.replace("&", "&amp;") in page
@@ -103,7 +110,13 @@ def test_the_smaller_request_is_one_click_from_the_start_page(site: Site) -> Non
 
 @pytest.mark.parametrize(
     ("action", "scope"),
-    [("new", "servers"), ("stop", "delete:servers"), ("extend", "servers"), ("delete", "delete:servers")],
+    [
+        ("new", "servers!server=ada/run"),
+        ("stop", "delete:servers!server=ada/run"),
+        ("extend", "servers!server=ada/run"),
+        ("delete", "delete:servers!server=ada/run"),
+        ("stop-everything", "delete:servers!user=ada"),
+    ],
 )
 def test_a_form_needs_the_scope_that_the_same_needs_over_rest(action: str, scope: str) -> None:
     """A site may give its people less than JupyterHub does: their browsers' cookies are worth no more than a token."""
@@ -123,7 +136,7 @@ def test_a_form_needs_the_scope_that_the_same_needs_over_rest(action: str, scope
             has_scope=lambda scope: asked.append(scope) or allowed,
             redirect=lambda where, status: None,
             trouble="",
-            **dict.fromkeys(("new", "stop", "extend", "delete_name"), act),
+            **dict.fromkeys(("new", "stop", "extend", "delete_name", "stop_everything"), act),
         )
 
     with pytest.raises(HTTPError, match="403"):
@@ -131,17 +144,26 @@ def test_a_form_needs_the_scope_that_the_same_needs_over_rest(action: str, scope
     assert done == []
     asyncio.run(HomePage.post(page(allowed=True)))
     assert done == ["run"]
-    assert asked == [f"{scope}!server=ada/run"] * 2
+    assert asked == [scope] * 2
 
 
 @pytest.mark.parametrize(("failed", "words"), [(True, "did not start."), (False, "has ended.")])
 def test_the_last_failure_is_a_line_with_a_way_to_the_whole(failed: bool, words: str) -> None:
     end = {"name": "run", "title": HOSTILE, "failed": failed, "what": HOSTILE, "at": NOW, "url": "/user/ada/run/"}
-    page = html(overview={"now": NOW, "answers": True, "sessions": [], "ended": [end], "last": None})
+    page = html(overview=NOTHING | {"ended": [end]})
     assert words in page
     assert 'href="/user/ada/run/"' in page
     assert "<script>alert" not in page
     assert "<img" not in page
+
+
+def test_what_runs_besides_sessions_is_counted_and_can_be_stopped() -> None:
+    assert "studiolo-everything" not in html()
+    page = html(overview=NOTHING | {"others": {"runs": 2, "workers": 1, "others": 0}})
+    for words in ("2 batch runs", "1 Dask worker", "Stop everything now"):
+        assert words in page
+    assert "other job" not in page
+    assert 'value="stop-everything"' in page
 
 
 @pytest.mark.parametrize("name", ["home.js", "home.css"])

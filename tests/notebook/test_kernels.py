@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 
+from hubclient import until
 from kernels import Kernel, printed
 
 
@@ -34,3 +35,22 @@ def test_a_killed_kernel_is_another_process_afterwards_and_so_is_one_that_is_res
     pids.add(notebook.pid)
     assert len(pids) == 3
     assert "NameError" in notebook.fails("kept")
+
+
+def test_what_listens_in_a_session_is_reached_through_the_hub_and_dasks_sidebar_finds_its_server(notebook: Kernel) -> None:
+    """Both come with extensions that are loaded once the server serves (spawners/later.py)."""
+    notebook.run(
+        "import http.server, threading\n"
+        "class Page(http.server.BaseHTTPRequestHandler):\n"
+        "    def do_GET(self):\n"
+        "        self.send_response(200); self.end_headers(); self.wfile.write(b'a dashboard')\n"
+        "    def log_message(self, *words): pass\n"
+        "server = http.server.HTTPServer(('127.0.0.1', 0), Page)\n"
+        "threading.Thread(target=server.serve_forever, daemon=True).start()"
+    )
+    port = printed(notebook, "server.server_port")
+    page = until("the way to it", lambda: (a := notebook.ask("GET", f"proxy/{port}/")).status_code == 200 and a)
+    assert page.text == "a dashboard"
+    known = until("Dask's sidebar", lambda: (a := notebook.ask("GET", "dask/clusters")).status_code == 200 and a)
+    assert known.json() == []
+    assert notebook.ask("GET", f"proxy/example.org:{port}/").status_code == 403

@@ -132,11 +132,11 @@ class Kernel:
 
     def interrupt(self) -> None:
         """The stop button of a notebook."""
-        self._call("POST", f"api/kernels/{self.id}/interrupt")
+        self.ask("POST", f"api/kernels/{self.id}/interrupt")
 
     def restart(self) -> None:
         """The restart button: the same kernel, empty, in another process."""
-        answer = self._call("POST", f"api/kernels/{self.id}/restart")
+        answer = self.ask("POST", f"api/kernels/{self.id}/restart")
         assert answer.status_code == 200, answer.text
         self._find()
 
@@ -156,12 +156,12 @@ class Kernel:
         """Shut it down, if it is still there."""
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGCONT)
-        self._call("DELETE", f"api/kernels/{self.id}")
+        self.ask("DELETE", f"api/kernels/{self.id}")
         if self.wire is not None:
             self.wire.close()
 
     def _open(self) -> None:
-        answer = self._call("POST", "api/kernels", json={"name": "python3"})
+        answer = self.ask("POST", "api/kernels", json={"name": "python3"})
         assert answer.status_code == 201, answer.text
         self.id = str(answer.json()["id"])
         address = f"{self._url}api/kernels/{self.id}/channels?session_id=test".replace("http", "ws", 1)
@@ -176,7 +176,8 @@ class Kernel:
     def _url(self) -> str:
         return f"{self.hub.url}user/{self.person}/" + (f"{self.server}/" if self.server else "")
 
-    def _call(self, method: str, path: str, **kwargs: Any) -> Any:
+    def ask(self, method: str, path: str, **kwargs: Any) -> Any:
+        """One request to the session's server, below its own address."""
         return HTTP.request(method, self._url + path, headers={"Authorization": f"token {self.token}"}, **kwargs)
 
 

@@ -1,0 +1,56 @@
+"""Extensions that are loaded once a session's server serves: left out of its start, and in afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from importlib.metadata import distribution
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import spawners
+from spawners.later import LATER, load
+
+CONFIG = Path(spawners.__file__).parent / "jupyter_config" / "server_extensions.json"
+
+
+class Manager:
+    """Notes what is asked of Jupyter's manager of extensions."""
+
+    def __init__(self) -> None:
+        self.done: list[tuple[str, str]] = []
+
+    def add_extension(self, name: str, *, enabled: bool) -> bool:
+        assert enabled
+        self.done.append(("add", name))
+        return name != "json.tool"
+
+    def link_extension(self, name: str) -> None:
+        self.done.append(("link", name))
+
+    def load_extension(self, name: str) -> None:
+        self.done.append(("load", name))
+
+
+def test_what_is_loaded_later_is_left_out_of_the_start_and_is_there() -> None:
+    enabled = json.loads(CONFIG.read_text(encoding="utf-8"))["ServerApp"]["jpserver_extensions"]
+    assert enabled["spawners.later"] is True
+    for name in LATER:
+        assert enabled[name] is False
+        assert distribution(name).version
+
+
+def test_each_is_imported_and_then_loaded_as_jupyter_does(caplog: pytest.LogCaptureFixture) -> None:
+    told: list[Any] = []
+    manager = Manager()
+    server = SimpleNamespace(
+        extension_manager=manager, log=SimpleNamespace(warning=lambda *words: told.append(words[1:]))
+    )
+    asyncio.run(load(server, ("json", "no_such_package_here", "json.tool")))
+    assert manager.done == [("add", "json"), ("link", "json"), ("load", "json"), ("add", "json.tool")]
+    ((name, error),) = told
+    assert name == "no_such_package_here"
+    assert isinstance(error, ImportError)

@@ -37,7 +37,9 @@ def test_a_killed_kernel_is_another_process_afterwards_and_so_is_one_that_is_res
     assert "NameError" in notebook.fails("kept")
 
 
-def test_what_listens_in_a_session_is_reached_through_the_hub_and_dasks_sidebar_finds_its_server(notebook: Kernel) -> None:
+def test_what_listens_in_a_session_is_reached_through_the_hub_and_dasks_sidebar_finds_its_server(
+    notebook: Kernel,
+) -> None:
     """Both come with extensions that are loaded once the server serves (spawners/later.py)."""
     notebook.run(
         "import http.server, threading\n"

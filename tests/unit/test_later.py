@@ -49,7 +49,7 @@ def test_each_is_imported_and_then_loaded_as_jupyter_does(caplog: pytest.LogCapt
     server = SimpleNamespace(
         extension_manager=manager, log=SimpleNamespace(warning=lambda *words: told.append(words[1:]))
     )
-    asyncio.run(load(server, ("json", "no_such_package_here", "json.tool")))
+    asyncio.run(load(server, {"json": "re", "no_such_package_here": "re", "json.tool": "re"}))
     assert manager.done == [("add", "json"), ("link", "json"), ("load", "json"), ("add", "json.tool")]
     ((name, error),) = told
     assert name == "no_such_package_here"

@@ -79,6 +79,8 @@ async def stop_everything(handler: Any, engine: Engine, user: Any) -> str:
     active = [name for name, spawner in user.spawners.items() if spawner.active]
     await asyncio.gather(*(stop(handler, engine, user, name) for name in active))
     troubles = [trouble for name in engine.slurm if (trouble := await _cancel_all(engine, name, user.name))]
+    # Whoever has pressed the button wants to see that nothing is left, and not what the last look has seen.
+    await asyncio.gather(*(cache.get() for cache in engine.jobs.values()))
     return troubles[0] if troubles else ""
 
 

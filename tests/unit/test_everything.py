@@ -80,6 +80,8 @@ def test_everything_of_one_person_is_cancelled_and_nothing_of_anybody_else() -> 
     assert small.cancelled == [("ada", [9])]
     assert [job.job for job in main.jobs] == [1, 7]
     assert found.swept == ["main", "small"]
+    assert found.jobs["main"].of("ada") == []
+    assert [job.job for job in found.jobs["main"].of("bob")] == [7]
 
 
 def test_what_is_submitted_while_others_are_cancelled_is_cancelled_too() -> None:

@@ -163,6 +163,7 @@ def test_what_runs_besides_sessions_is_counted_and_can_be_stopped() -> None:
     for words in ("2 batch runs", "1 Dask worker", "Stop everything now"):
         assert words in page
     assert "other job" not in page
+    assert "No session of yours is running." in page
     assert 'value="stop-everything"' in page
 
 

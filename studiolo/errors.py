@@ -6,6 +6,8 @@
     ├── SiteError            the operator: site.toml or what it points to
     ├── RequestError         the person who asked: a field, its value, what is allowed
     ├── OutsideSession       the person: this works inside a session of Studiolo's
+    ├── RunsUnusable         the person: there is no room for a run's folder in their home
+    ├── RunFailed            the person: their notebook, or what its run was given, failed
     └── SlurmError           the cluster
         ├── LauncherFailed   the operator: sudo or the launcher did not do what site.toml promises
         ├── HomeUnusable     the operator: the person's home folder can not be entered
@@ -26,6 +28,8 @@ __all__ = [
     "LauncherFailed",
     "OutsideSession",
     "RequestError",
+    "RunFailed",
+    "RunsUnusable",
     "SiteError",
     "SlurmError",
     "SlurmRefused",
@@ -104,6 +108,21 @@ class OutsideSession(StudioloError):
 
     def __init__(self) -> None:
         super().__init__("This works inside a session of Studiolo: start one in the browser.")
+
+
+class RunsUnusable(StudioloError):
+    """The folder of runs takes nothing: a full quota mostly. The person's move."""
+
+    def __init__(self, folder: str, words: str) -> None:
+        super().__init__(f"Nothing can be kept in {folder}: {words}. Make room in your home, and send it again.")
+
+
+class RunFailed(StudioloError):
+    """A run that was waited for did not end well. ``run`` is the run, or the sweep that it belongs to. The person's move."""
+
+    def __init__(self, run: object, words: str) -> None:
+        self.run = run
+        super().__init__(words)
 
 
 class SlurmError(StudioloError):

@@ -48,7 +48,7 @@ ACTIONS = ("submit", "estimate", "cancel")
 
 # The launcher's alarm: sudo ends of the signal that ended its command, or says so in the way of shells.
 _ALARM = (-signal.SIGALRM, 128 + signal.SIGALRM)
-_OVER = re.compile(r"Invalid job id|already completing or completed", re.IGNORECASE)
+OVER = re.compile(r"Invalid job id|already completing or completed", re.IGNORECASE)
 REAP_SECONDS = 1.0
 HOME_STATUS = 73  # the launcher's, where the home can not be entered
 _NOT_SLURM = re.compile(r"sudo:|studiolo-launch:|Sorry, user")
@@ -114,7 +114,7 @@ class CommandSlurm:
         try:
             await self._launch(person, "cancel", "\0".join(map(str, jobs)), "cancel the job")
         except SlurmRefused as refused:
-            if not _OVER.search(refused.words):
+            if not OVER.search(refused.words):
                 raise
 
     async def queue(self, jobs: Iterable[int]) -> dict[int, JobState]:

@@ -7,7 +7,7 @@ request comes on standard input, its parts separated by NUL, which no part can h
 
     submit    SCRIPT \\0 STUDIOLO_…=TEXT \\0 STUDIOLO_…=TEXT   -> becomes sbatch, which reads the script
     estimate  SCRIPT                                         -> becomes sbatch --test-only: when would it start?
-    cancel    NUMBER \\0 NUMBER                                -> becomes scancel
+    cancel    NUMBER \\0 NUMBER_TASK                           -> becomes scancel
 
 Runs with the standard library alone (Python 3.8 or later), as the person and never as root; it reads no file and keeps
 nothing of the caller's environment. A class of sixty waits for sixty of these: whatever takes long to import (json,
@@ -105,7 +105,9 @@ def unnamed(script: bytes) -> int:
 def cancel(jobs: "list[bytes]", commands: str, environment: "dict[bytes, bytes]") -> int:
     """Cancel jobs by number; Slurm itself sees to it that they are this person's."""
     for job in jobs:
-        if not (job.isdigit() and len(job) <= 10 and 0 < int(job) < 2**32):
+        number, sign, task = job.partition(b"_")
+        known = number.isdigit() and len(number) <= 10 and 0 < int(number) < 2**32
+        if not known or (sign and not (task.isdigit() and len(task) <= 10)):
             return refuse("cancel needs numbers of jobs")
     nothing = os.open("/dev/null", os.O_RDONLY)
     return become(["scancel", *map(os.fsdecode, jobs)], nothing, commands, environment)

@@ -14,9 +14,19 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from studiolo.errors import SlurmRefused
 from studiolo.site import Cluster
 from studiolo.slurm import launcher
-from studiolo.slurm.commands import CommandSlurm
+from studiolo.slurm.arrays import (
+    TASK_ACCOUNTING_FORMAT,
+    TASK_QUEUE_FORMAT,
+    name_of,
+    parse_task_accounting,
+    parse_task_queue,
+    split,
+)
+from studiolo.slurm.commands import OVER, CommandSlurm
+from studiolo.slurm.states import JobState
 from studiolo.slurm.usage import ENERGY_FORMAT, parse_energy
 
 __all__ = ["OwnSlurm", "here"]
@@ -31,7 +41,10 @@ def here(cluster: Cluster, environ: Mapping[str, str] = os.environ) -> Cluster:
 
 
 class OwnSlurm(CommandSlurm):
-    """One cluster, as the person that this process belongs to. Sees that person's jobs alone."""
+    """One cluster, as the person that this process belongs to. Sees that person's jobs alone.
+
+    Beside jobs it follows and cancels single tasks of job arrays, by :func:`studiolo.slurm.arrays.task`.
+    """
 
     errand = "your job"
     whose = ("--me",)
@@ -50,3 +63,33 @@ class OwnSlurm(CommandSlurm):
         if person != self.person:
             raise ValueError(f"{person!r} is somebody else")
         return [sys.executable, "-IS", launcher.__file__, action, self.cluster.conf, self.cluster.commands]
+
+    async def queue(self, jobs: Iterable[int]) -> dict[int, JobState]:
+        """Ask once for all ``jobs`` and tasks; those that slurmctld no longer holds are missing in the answer."""
+        wanted = sorted(jobs)
+        if all(split(job)[1] is None for job in wanted):
+            return await super().queue(wanted)
+        numbers = ",".join(str(number) for number in sorted({split(job)[0] for job in wanted}))
+        argv = ["squeue", "--noheader", "--states=all", "--array", f"--jobs={numbers}", f"--format={TASK_QUEUE_FORMAT}"]
+        answer = await self._ask(argv)
+        if answer.status and "Invalid job id" in answer.err:
+            return {}
+        return self._parsed(lambda out: parse_task_queue(out, wanted), answer, "list jobs")
+
+    async def finished(self, jobs: Iterable[int]) -> dict[int, JobState]:
+        """Ask accounting for all ``jobs`` and tasks."""
+        wanted = sorted(jobs)
+        if all(split(job)[1] is None for job in wanted):
+            return await super().finished(wanted)
+        numbers = ",".join(str(number) for number in sorted({split(job)[0] for job in wanted}))
+        argv = ["sacct", "--allocations", "--parsable2", "--noheader", f"--jobs={numbers}"]
+        answer = await self._ask([*argv, f"--format={TASK_ACCOUNTING_FORMAT}"])
+        return self._parsed(lambda out: parse_task_accounting(out, wanted), answer, "look up finished jobs")
+
+    async def cancel(self, person: str, jobs: Iterable[int]) -> None:
+        """Cancel jobs and tasks of one's own; what is over already is no error."""
+        try:
+            await self._launch(person, "cancel", "\0".join(map(name_of, jobs)), "cancel the job")
+        except SlurmRefused as refused:
+            if not OVER.search(refused.words):
+                raise

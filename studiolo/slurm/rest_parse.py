@@ -92,8 +92,8 @@ def submission(batch: Batch, environment: Mapping[str, str], folder: str, versio
     The hub submits sessions this way, which are no arrays and begin once. Raises ``ValueError`` for any other job.
     """
     asked = batch.directives
-    if asked.array or asked.requeue or asked.signal:
-        raise ValueError("arrays, requeuing and signals go through sbatch")
+    if asked.array or asked.requeue or asked.signal or asked.after:
+        raise ValueError("arrays, requeuing, signals and dependencies go through sbatch")
     job: dict[str, Any] = {
         "name": asked.name,
         "comment": asked.comment,

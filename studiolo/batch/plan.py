@@ -1,0 +1,258 @@
+"""From what somebody asks for to what is submitted: decided here, done elsewhere. Works in a kernel and in a server alike."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from studiolo.batch import folder
+from studiolo.batch.folder import Place, Record
+from studiolo.batch.parameters import Parameter, check_parameters, declared
+from studiolo.batch.snapshot import git_state, notebook_path, read_notebook
+from studiolo.desk import Desk
+from studiolo.errors import Fault, RequestError, shown
+from studiolo.outline import VARIABLE, outline
+from studiolo.request import Request, carried
+from studiolo.script import Job
+from studiolo.session import REQUEST, Session
+from studiolo.site import Site
+
+__all__ = ["Plan", "like_session", "plan_run", "points_of", "rehearsal_of"]
+
+LIKE = (
+    "profile",
+    "partition",
+    "gpus",
+    "shards",
+    "cpus",
+    "memory",
+    "minutes",
+    "account",
+    "qos",
+    "reservation",
+    "features",
+    "environment",
+)
+MOST_POINTS = 10_000
+WARNING_SECONDS = 120
+REHEARSAL = {"minutes": 10, "cpus": 2, "memory": 16 * 1024}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run or a sweep, checked, and nothing of it done yet."""
+
+    record: Record
+    request: Request
+    files: Mapping[str, bytes]
+
+    @property
+    def tasks(self) -> int:
+        """How many runs a sweep has; 0 for a single run."""
+        return len(self.record.points)
+
+    def job(self, place: Place, site: Site, after: int = 0) -> Job:
+        """What is submitted for the folder ``place``."""
+        python = site.environments[self.request.environment].python or site.python
+        array = ""
+        if self.tasks:
+            array = f"0-{self.tasks - 1}" + (f"%{self.record.at_once}" if self.record.at_once else "")
+        # Below the home, where Slurm starts jobs, so that an attempt that goes on later writes on in the same log.
+        log = f".studiolo/runs/{place.id}/" + (f"%a/{folder.LOG}" if array else folder.LOG)
+        # A quarter of the time at most: who asked for four minutes is not warned after two.
+        warning = min(WARNING_SECONDS, self.request.minutes * 15)
+        return Job(
+            name="studiolo-run",
+            comment=site.tag("run", place.id),
+            log=log,
+            command=[python, "-I", "-m", "studiolo.batch.runner", str(place.base)],
+            array=array,
+            requeue=self.record.resume,
+            signal=f"B:USR1@{warning}" if self.record.resume or self.record.kind == "rehearsal" else "",
+            after=after,
+        )
+
+    def environment(self, place: Place) -> dict[str, str]:
+        """What the job is told: who it is, what it asked for, what it may know of its site."""
+        return {
+            "STUDIOLO_RUN": place.id,
+            REQUEST: carried(self.request),
+            VARIABLE: str(place.base / folder.SITE),
+        }
+
+
+def like_session(given: Mapping[str, Any], own: Session | None, site: Site) -> dict[str, Any]:
+    """The options of a job: those given, and what they leave open as the session has it.
+
+    Another profile stands for itself: of the session, its project and its environment are kept then, where they fit.
+    """
+    options = {name: value for name, value in given.items() if value is not None}
+    if isinstance(options.get("hours"), str) and re.search(r"[a-zA-Z:]", options["hours"]):
+        options["minutes"] = options.pop("hours")  # hours="90m" is plain enough
+    if own is None:
+        return options
+    profile = options.get("profile")
+    moved = profile is not None or options.get("partition", own.asked.get("partition")) != own.asked.get("partition")
+    fields = ("account", "environment") if profile is not None else LIKE
+    kept = own.like(*fields)
+    if moved:
+        for name in ("qos", "reservation", "features"):
+            kept.pop(name, None)
+        _keep_account(kept, options, site)
+    if profile is None and not kept.get("shards") and kept:
+        kept.setdefault("gpus", 0)  # the session may have fewer than its profile
+    if "gpus" in options or "shards" in options:
+        kept.pop("gpus", None)
+        kept.pop("shards", None)
+    if "hours" in options or "minutes" in options:
+        kept.pop("minutes", None)
+    if options.get("account", kept.get("account")) != kept.get("account"):
+        kept.pop("qos", None)
+    return {**kept, **options}
+
+
+def _keep_account(kept: dict[str, Any], options: Mapping[str, Any], site: Site) -> None:
+    """Drop the session's project where the other place has one of its own or does not take it."""
+    profile = site.profiles.get(str(options.get("profile")))
+    partition = site.partitions.get(str(options.get("partition") or (profile.partition if profile else "")))
+    refused = partition is not None and partition.accounts and kept.get("account") not in partition.accounts
+    if (profile is not None and profile.account) or refused:
+        kept.pop("account", None)
+
+
+def plan_run(
+    desk: Desk,
+    notebook: object,
+    parameters: object,
+    options: Mapping[str, Any],
+    *,
+    points: Sequence[Mapping[str, Any]] = (),
+    at_once: object = None,
+    resume: bool = False,
+    source: Mapping[str, Any] | None = None,
+    title: str = "",
+    kind: str = "",
+) -> Plan:
+    """Check all of it. Raises :class:`~studiolo.errors.RequestError` with all that is wrong.
+
+    ``points`` are the parameters of each run of a sweep, ``source`` the notebook as it was kept where an earlier run is repeated.
+    """
+    path = notebook_path(notebook)
+    text = dict(source) if source is not None else read_notebook(path)
+    known = declared(text)
+    faults: list[Fault] = []
+    kept, found = check_parameters(parameters, known)
+    faults += found
+    checked_points = []
+    for point in points:
+        values, found = check_parameters(point, known)
+        checked_points.append(values)
+        faults += [fault for fault in found if fault not in faults]
+    whole = isinstance(at_once, int) and not isinstance(at_once, bool) and at_once > 0
+    if at_once is not None and not whole:
+        faults.append(
+            Fault("at_once", shown(at_once), "how many runs of the sweep may run at once: a whole number, 1 or more")
+        )
+    asked = like_session(options, desk.session, desk.site)
+    try:
+        request = desk.check(asked)
+    except RequestError as error:
+        raise RequestError([*faults, *error.faults]) from None
+    if faults:
+        raise RequestError(faults)
+    record = Record(
+        kind=kind or ("sweep" if points else "run"),
+        title=title,
+        notebook=str(path),
+        folder=str(path.parent),
+        parameters=kept,
+        points=tuple(checked_points),
+        options={name: value for name, value in asked.items() if isinstance(value, (str, int, float, list, tuple))},
+        request={name: value for name, value in asdict(request).items() if name != "workdir"},
+        cluster=request.cluster,
+        submitted=time.time(),
+        session=desk.session.owner if desk.session else "",
+        git=git_state(path.parent),
+        resume=bool(resume),
+        at_once=int(at_once) if isinstance(at_once, int) else 0,
+        commands=desk.slurm[request.cluster].cluster.commands,
+        scratch=desk.site.paths.scratch,
+    )
+    return Plan(record, request, _files(desk.site, text))
+
+
+def _files(site: Site, notebook: Mapping[str, Any]) -> dict[str, bytes]:
+    text = json.dumps(notebook, ensure_ascii=False, indent=1)
+    return {folder.SOURCE: text.encode(errors="replace"), folder.SITE: outline(site).encode()}
+
+
+def rehearsal_of(plan: Plan, desk: Desk, known: Sequence[Parameter] | None) -> Plan:
+    """The same on tiny resources and for minutes: what is missing shows there, before a long wait in the queue.
+
+    A notebook that declares a parameter ``rehearsal`` is told with it, so that it can take a tenth of its data.
+    """
+    request = plan.request
+    tiny = replace(
+        request,
+        minutes=min(request.minutes, REHEARSAL["minutes"]),
+        cpus=min(request.cpus, REHEARSAL["cpus"]),
+        memory=min(request.memory, REHEARSAL["memory"]),
+        gpus=min(request.gpus, 1),
+        shards=min(request.shards, 1),
+    )
+    parameters = {**plan.record.parameters, **(plan.record.points[0] if plan.record.points else {})}
+    if any(parameter.name == "rehearsal" for parameter in known or ()):
+        parameters["rehearsal"] = True
+    record = replace(
+        plan.record,
+        kind="rehearsal",
+        title=f"{plan.record.file} (rehearsal)",
+        parameters=parameters,
+        points=(),
+        at_once=0,
+        resume=False,
+        request={name: value for name, value in asdict(tiny).items() if name != "workdir"},
+    )
+    return Plan(record, tiny, plan.files)
+
+
+def points_of(grid: object) -> list[dict[str, Any]]:
+    """The parameters of each run of a sweep: every combination of a dict of lists, or a list of dicts as it stands.
+
+    A single value (or text) of a dict is the same in every run. Raises :class:`~studiolo.errors.RequestError`.
+    """
+    if isinstance(grid, Mapping):
+        names, axes = [], []
+        for name, values in grid.items():
+            several = isinstance(values, (list, tuple, range, set, frozenset)) or hasattr(values, "tolist")
+            choices = list(values) if several else [values]
+            if not choices:
+                raise RequestError([Fault(f"parameters.{name}", "[]", "at least one value")])
+            names.append(name)
+            axes.append(choices)
+        count = 1
+        for axis in axes:
+            count *= len(axis)
+        if count > MOST_POINTS:
+            raise _too_many(count)
+        points = [dict(zip(names, values, strict=True)) for values in itertools.product(*axes)]
+    elif isinstance(grid, (list, tuple)) and all(isinstance(point, Mapping) for point in grid):
+        points = [dict(point) for point in grid]
+    else:
+        raise RequestError(
+            [Fault("parameters", shown(grid), "a dict of names and lists of values, or a list of dicts")]
+        )
+    if not points:
+        raise RequestError([Fault("parameters", shown(grid), "at least one run")])
+    if len(points) > MOST_POINTS:
+        raise _too_many(len(points))
+    return points
+
+
+def _too_many(count: int) -> RequestError:
+    return RequestError([Fault("parameters", f"{count} runs", f"at most {MOST_POINTS} runs in one sweep")])

@@ -1,0 +1,78 @@
+"""How far a run is, by its own word: what the job writes into ``state.json`` and everybody else reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+__all__ = ["ENDED", "Progress", "Trouble", "read_progress"]
+
+PHASES = ("starting", "running", "done", "failed", "stopped", "requeued")
+ENDED = frozenset({"done", "failed", "stopped"})
+"""Phases after which this attempt does no more. ``stopped``: from outside; ``requeued``: it goes on in another attempt."""
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What ended a run: the error's ``name`` and ``value``, in code cell ``cell`` (from 1; 0 outside of cells), whose first line
+    is ``line``."""
+
+    name: str = ""
+    value: str = ""
+    cell: int = 0
+    line: str = ""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One look at a run.
+
+    ``done`` of ``cells`` code cells are done, ``current`` is the one at work (from 1; 0 for none). Times are seconds since
+    1970. ``memory`` and ``peak`` are mebibytes that its processes hold and held at most, ``cores`` how many of its cores worked
+    lately. ``note`` is something to tell beside.
+    """
+
+    phase: str = "starting"
+    attempt: int = 1
+    job: int = 0
+    node: str = ""
+    cells: int = 0
+    done: int = 0
+    current: int = 0
+    started: float = 0.0
+    cell_started: float = 0.0
+    updated: float = 0.0
+    ended: float = 0.0
+    memory: int = 0
+    peak: int = 0
+    cores: float = 0.0
+    note: str = ""
+    trouble: Trouble | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """What ``state.json`` holds."""
+        return asdict(self)
+
+
+def read_progress(data: Mapping[str, Any]) -> Progress | None:
+    """Read what a run wrote; ``None`` where it wrote nothing, or nothing that makes sense."""
+    if data.get("phase") not in PHASES:
+        return None
+    kept = _like(Progress(), data)
+    trouble = data.get("trouble")
+    return Progress(**kept, trouble=Trouble(**_like(Trouble(), trouble)) if isinstance(trouble, dict) else None)
+
+
+def _like(usual: Any, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Those fields of ``data`` that are of the kind of ``usual``'s."""
+    kept: dict[str, Any] = {}
+    for item in fields(usual):
+        default, value = getattr(usual, item.name), data.get(item.name)
+        if isinstance(value, bool) or default is None:
+            continue
+        if isinstance(default, float) and isinstance(value, (int, float)):
+            kept[item.name] = float(value)
+        elif isinstance(value, type(default)):
+            kept[item.name] = value
+    return kept

@@ -1,0 +1,167 @@
+"""Notebooks sent off as batch jobs from within a session: how they go, and all the ways in which they end."""
+
+from __future__ import annotations
+
+import json
+import os
+import pwd
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hubclient import Hub, until
+from kernels import Kernel, awaited, kernel_in, printed
+
+WORK = 'work it\'s "quoted"'
+
+
+def cell(source: str, *tags: str) -> dict[str, Any]:
+    return {
+        "cell_type": "code",
+        "execution_count": None,
+        "metadata": {"tags": list(tags)} if tags else {},
+        "outputs": [],
+        "source": textwrap.dedent(source).strip(),
+    }
+
+
+class Desk:
+    """A person's folder of notebooks, written as root and theirs, and a kernel that sends them off."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.kernel, self.hub = kernel, kernel.hub
+        self.entry = pwd.getpwnam(kernel.person)
+        self.folder = Path(self.entry.pw_dir) / WORK
+        self.folder.mkdir(exist_ok=True)
+        os.chown(self.folder, self.entry.pw_uid, self.entry.pw_gid)
+        kernel.run("import studiolo")
+
+    def notebook(self, name: str, *cells: dict[str, Any]) -> str:
+        """Write a notebook; returns its path as Python source."""
+        path = self.folder / name
+        path.write_text(json.dumps({"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 4}))
+        os.chown(path, self.entry.pw_uid, self.entry.pw_gid)
+        return repr(str(path))
+
+    def send(self, path: str, more: str = "") -> None:
+        """Send it off as ``run``."""
+        self.kernel.run(f"run = studiolo.run({path}{', ' if more else ''}{more})")
+
+    def said(self, expression: str) -> Any:
+        return printed(self.kernel, expression)
+
+    def outputs(self) -> str:
+        """All text that the executed copy of ``run`` holds."""
+        copy = json.loads(Path(self.said("str(run.notebook)")).read_text())
+        found = []
+        for one in copy["cells"]:
+            for output in one.get("outputs", []):
+                text = output.get("text") or output.get("data", {}).get("text/plain", "")
+                found.append("".join(text))
+        return "".join(found)
+
+    def until_state(self, state: str) -> None:
+        awaited(self.kernel, f"a run that is {state}", f"run.state == {state!r}")
+
+
+@pytest.fixture
+def at(session: Kernel) -> Iterator[Desk]:
+    with kernel_in(session.hub, session.person, session.server) as fresh:
+        yield Desk(fresh)
+
+
+PARAMETERS = cell("epochs: int = 1  # how often\nname = 'nobody'", "parameters")
+
+
+def test_a_notebook_is_run_with_its_parameters_and_what_it_records_comes_back(at: Desk) -> None:
+    path = at.notebook(
+        "train.ipynb",
+        PARAMETERS,
+        cell(
+            """
+            import studiolo, os
+            print(epochs, name, os.getcwd(), studiolo.session().cpus, "JUPYTERHUB_API_TOKEN" in os.environ)
+            studiolo.record(accuracy=0.5, by=name)
+            """
+        ),
+        cell("studiolo.record(accuracy=epochs / 10)\nstudiolo.session().owner"),
+    )
+    hostile = "it's \"me\"\n'''; raise SystemExit"
+    at.send(path, f"{{'epochs': 9, 'name': {hostile!r}}}, cpus=1, hours='5m'")
+    assert at.said("run.wait(80).state") == "done"
+    assert at.said("run.result") == {"accuracy": 0.9, "by": hostile}
+    assert f"9 {hostile} {at.folder} 1 False" in at.outputs()
+    # What it starts belongs to the run, and not to the session that sent it.
+    assert at.said("run.id") in at.outputs()
+    assert at.said("run.parameters") == {"epochs": 9, "name": hostile}
+    assert hostile.splitlines()[0] in at.said("run.log()")
+    assert "nbclient==" in Path(at.said("str(run.folder / 'packages.txt')")).read_text()
+    # Sent again as it was kept, in one line, though the notebook is another one now.
+    at.notebook("train.ipynb", cell("1 / 0"))
+    assert at.said("run.again({'epochs': 3}).wait(80).result")["accuracy"] == 0.3
+
+
+def test_what_can_not_be_asked_for_is_told_in_the_cell(at: Desk) -> None:
+    path = at.notebook("train.ipynb", PARAMETERS)
+    before = at.hub.jobs(at.kernel.person)
+    assert "epochs, name" in at.kernel.fails(f"studiolo.run({path}, {{'epoch': 1}})")
+    assert "cpus" in at.kernel.fails(f"studiolo.run({path}, cpus='many')")
+    assert "save it first" in at.kernel.fails("studiolo.run('nothing.ipynb')")
+    preview = at.kernel.run(f"studiolo.run({path}, hours=1, cpus=1, dry_run=True)").result
+    assert "#SBATCH --time=0-01:00:00" in preview
+    assert "CPU-hours" in preview
+    assert "would start" in preview or "would wait" in preview
+    assert at.hub.jobs(at.kernel.person) == before
+
+
+def test_a_notebook_that_fails_says_which_cell_and_why(at: Desk) -> None:
+    cells = [cell(f"print('this is cell {number}')") for number in range(1, 7)]
+    at.send(at.notebook("seventh.ipynb", *cells, cell("open('nothing.csv')"), cell("print('never')")), "hours='5m'")
+    told = at.kernel.fails("run.wait(80)")
+    assert "Cell 7 of 8 failed with FileNotFoundError" in told
+    assert "notebook's own folder" in told
+    assert at.said("run.state") == "failed"
+    assert "this is cell 6" in at.outputs()
+    assert "never" not in at.outputs()
+
+
+def test_a_cancelled_run_keeps_what_a_long_cell_has_said_until_then(at: Desk) -> None:
+    at.send(at.notebook("long.ipynb", cell("import time\nfor n in range(600):\n    print('step', n); time.sleep(0.1)")))
+    at.until_state("running")
+    until("outputs in the middle of a cell", lambda: "step 3\n" in at.outputs())
+    at.kernel.run("run.cancel()")
+    assert "cancelled in cell 1 of 1" in at.kernel.fails("run.wait(80)")
+    assert at.said("run.state") == "cancelled"
+    assert "step 3\n" in at.outputs()
+    assert "step 599\n" not in at.outputs()
+
+
+def test_a_closed_partition_is_told_in_the_cell_and_leaves_no_job(at: Desk) -> None:
+    path = at.notebook("train.ipynb", cell("1"))
+    at.hub.slurm("scontrol", "update", "PartitionName=cpu", "State=DOWN")
+    try:
+        before = at.hub.jobs(at.kernel.person)
+        assert "PartitionDown" in at.kernel.fails(f"studiolo.run({path})")
+        until("no job left", lambda: at.hub.jobs(at.kernel.person) == before)
+    finally:
+        at.hub.slurm("scontrol", "update", "PartitionName=cpu", "State=UP")
+
+
+def test_a_run_without_memory_says_so(at: Desk) -> None:
+    eats = "held = []\nprint('before', flush=True)\nimport time; time.sleep(2)\nwhile True: held.append(bytearray(20_000_000))"
+    at.send(at.notebook("hungry.ipynb", cell(eats)), "memory='300M', hours='5m'")
+    assert "out of memory" in at.kernel.fails("run.wait(80)")
+    assert "before" in at.outputs()
+
+
+def test_a_run_is_found_again_by_another_kernel(at: Desk, hub: Hub) -> None:
+    at.send(at.notebook("train.ipynb", cell("import time; time.sleep(600)")), "hours='10m'")
+    at.until_state("running")
+    name = at.said("run.id")
+    with kernel_in(hub, at.kernel.person, at.kernel.server) as other:
+        other.run("import studiolo; run = studiolo.runs()[0]")
+        assert printed(other, "[run.id, run.state]") == [name, "running"]
+        other.run("run.cancel()")
+        assert awaited(other, "a cancelled run", "run.state == 'cancelled'")

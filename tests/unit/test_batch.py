@@ -1,0 +1,453 @@
+"""Notebooks as batch jobs without a cluster: parameters, folders, what is asked for, and what is true of a run."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from studiolo.batch import folder, inside
+from studiolo.batch.folder import Place, Record, read_record
+from studiolo.batch.parameters import check_parameters, declared, injected, plain, require, with_parameters
+from studiolo.batch.plan import like_session, plan_run, points_of, rehearsal_of
+from studiolo.batch.progress import Progress, Trouble, read_progress
+from studiolo.batch.snapshot import git_state, notebook_path, read_notebook
+from studiolo.batch.state import hopeless, judge
+from studiolo.desk import Desk
+from studiolo.errors import RequestError, RunsUnusable
+from studiolo.request import check
+from studiolo.script import render
+from studiolo.session import Session
+from studiolo.site import Site
+from studiolo.slurm.arrays import name_of, parse_task_accounting, parse_task_queue, split, task
+from studiolo.slurm.states import OVER_STATES, JobState
+
+ASKED = {"profile": "one", "partition": "gpu", "gpus": 2, "cpus": 4, "memory": 8192, "minutes": 60, "account": "p1", "qos": "short", "environment": "torch"}  # fmt: skip
+HERE = Session(1, "gpu1", "gpu", "p1", 4, 8192, 2, 0, None, owner="0123456789abcdef", asked=ASKED)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(folder, "home", lambda: tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def at_desk(site: Site) -> Iterator[Desk]:
+    made = Desk(site, HERE)
+    yield made
+    made.loop.call_soon_threadsafe(made.loop.stop)
+    made.thread.join()
+    made.loop.close()
+
+
+def notebook(*cells: dict[str, Any]) -> dict[str, Any]:
+    return {"cells": list(cells), "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+
+
+def code(source: str | list[str], *tags: str) -> dict[str, Any]:
+    return {"cell_type": "code", "metadata": {"tags": list(tags)}, "outputs": [], "source": source, "id": "x"}
+
+
+# --- Parameters ------------------------------------------------------------------------------------------------------
+
+
+def test_a_notebook_declares_its_parameters_with_types_defaults_and_words_about_them() -> None:
+    cell = code(
+        ["lr: float = 1  # step\n", "names = ['a']\n", "data = load()\n", "seed: int\n", "x, y = 1, 2\n"], "parameters"
+    )
+    found = declared(notebook(code("a = 1"), cell))
+    assert found is not None
+    assert [(p.name, p.kind, p.default, p.has_default, p.help) for p in found] == [
+        ("lr", "float", 1, True, "step"),
+        ("names", "list", ["a"], True, ""),
+        ("data", "", None, False, ""),
+        ("seed", "int", None, False, ""),
+    ]
+    assert found[2].written == "load()"
+
+
+def test_a_notebook_without_the_tagged_cell_declares_nothing_and_a_cell_of_magics_no_parameter() -> None:
+    assert declared(notebook(code("a = 1"))) is None
+    assert declared(notebook(code("%magic\na = 1", "parameters"))) == ()
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=8,
+    )
+)
+def test_any_plain_value_becomes_source_that_is_this_value_and_nothing_else(value: object) -> None:
+    (statement,) = ast.parse(injected({"x": plain(value)})).body
+    assert isinstance(statement, ast.Assign)
+    assert ast.literal_eval(statement.value) == value
+
+
+def test_values_that_are_not_numbers_stay_what_they_are() -> None:
+    space: dict[str, Any] = {}
+    exec(injected({"a": float("inf"), "b": float("nan")}), space)
+    assert space["a"] == float("inf")
+    assert space["b"] != space["b"]
+
+
+def test_numpy_and_paths_count_as_plain() -> None:
+    value = {"a": np.float32(0.5), "b": np.arange(2), "c": Path("/x"), "d": range(2), "e": np.bool_(True)}
+    assert plain(value) == {"a": 0.5, "b": [0, 1], "c": "/x", "d": [0, 1], "e": True}
+    assert type(plain(np.float64(1))) is float
+    with pytest.raises(ValueError, match="a number, text"):
+        plain(object())
+
+
+def test_parameters_stand_behind_the_tagged_cell_and_those_of_an_earlier_run_go() -> None:
+    first = with_parameters(notebook(code("a"), code("b", "parameters"), code("c")), {"x": 1})
+    assert ["".join(cell["source"]) for cell in first["cells"]] == ["a", "b", "# Parameters\nx = 1\n", "c"]
+    again = with_parameters(first, {"x": 2})
+    assert ["".join(cell["source"]) for cell in again["cells"]] == ["a", "b", "# Parameters\nx = 2\n", "c"]
+    bare = with_parameters(notebook(code("a")), {"x": 1})
+    assert [cell["source"] for cell in bare["cells"]] == ["# Parameters\nx = 1\n", "a"]
+
+
+def test_an_unknown_parameter_is_told_with_those_that_there_are() -> None:
+    known = declared(notebook(code("lr = 1\nseed = 2", "parameters")))
+    with pytest.raises(
+        RequestError, match=r"parameters\.rate: the notebook declares no such parameter; it has lr, seed"
+    ):
+        require({"rate": 1}, known)
+    assert require({"anything": 1}, None) == {"anything": 1}
+
+
+@pytest.mark.parametrize("name", ["a b", "class", "1x", "", "x=1\nimport os", 5])
+def test_a_parameter_has_the_name_of_a_variable(name: object) -> None:
+    assert check_parameters({name: 1}, None)[1]
+
+
+# --- Folders ---------------------------------------------------------------------------------------------------------
+
+
+def test_runs_are_found_newest_first_and_other_things_are_none(home: Path) -> None:
+    made = [folder.make({"source.ipynb": b"{}"}, Record(title=str(n)), tasks=n) for n in range(3)]
+    (folder.root() / "a file").touch()
+    (folder.root() / ".new-1234").mkdir()
+    assert sorted(p.id for p in folder.newest()) == sorted(p.id for p in made)
+    assert [p.id for p in folder.newest()] == sorted((p.id for p in made), reverse=True)
+    assert len(list(folder.newest(2))) == 2
+    assert sorted(p.name for p in made[2].base.iterdir()) == ["0", "1", "run.json", "source.ipynb"]
+    assert folder.find(f"{made[2].id}/1") == Place(made[2].base, 1)
+    for name in ("", "..", "x", f"{made[2].id}/../..", f"{made[2].id}/-1", "20200101-000000-zzzz"):
+        assert folder.find(name) is None
+
+
+def test_what_was_asked_for_reads_back_and_what_was_edited_by_hand_is_no_error(home: Path) -> None:
+    record = Record(
+        notebook="/x/a\n'.ipynb", points=({"a": 1}, {"a": 2}), request={"minutes": 5}, submitted=3.0, resume=True
+    )
+    place = folder.make({}, record)
+    assert read_record(place) == record
+    for text in (
+        "",
+        "[]",
+        "{",
+        '{"points": 5, "resume": "yes", "minutes": {}, "at_once": true, "request": {"minutes": "x"}}',
+    ):
+        (place.base / folder.RUN).write_text(text)
+        found = read_record(place)
+        assert found is None or (found.points, found.resume, found.at_once, found.minutes) == ((), False, 0, 0)
+
+
+def test_a_folder_that_takes_nothing_is_told_and_leaves_nothing(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(122, "Disk quota exceeded")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RunsUnusable, match="Disk quota exceeded"):
+        folder.make({"source.ipynb": b"{}"}, Record())
+    assert list(folder.root().iterdir()) == []
+
+
+def test_a_file_is_there_whole_or_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "state.json"
+    folder.write_json(path, {"a": 1})
+    monkeypatch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    with pytest.raises(OSError, match="No space"):
+        folder.write_json(path, {"a": 2})
+    assert folder.read_json(path) == {"a": 1}
+    assert [p.name for p in tmp_path.iterdir()] == ["state.json"]
+
+
+def test_progress_reads_back_and_nonsense_is_none() -> None:
+    told = Progress("failed", 2, 7, "n1", 3, 1, 2, 1.0, trouble=Trouble("E", "v", 2, "x"))
+    assert read_progress(json.loads(json.dumps(told.as_json()))) == told
+    assert read_progress({"phase": "dancing"}) is None
+    assert read_progress({"phase": "running", "cells": "many", "trouble": 5, "job": True}) == Progress("running")
+
+
+# --- What is asked for -----------------------------------------------------------------------------------------------
+
+
+def test_what_is_left_out_is_as_in_the_session(site: Site) -> None:
+    request = check(like_session({}, HERE, site), site)
+    assert (request.gpus, request.cpus, request.memory, request.minutes) == (2, 4, 8192, 60)
+    assert (request.account, request.qos, request.environment) == ("p1", "short", "torch")
+    changed = check(like_session({"gpus": 1, "hours": "90m", "memory": "16G"}, HERE, site), site)
+    assert (changed.gpus, changed.minutes, changed.memory, changed.cpus) == (1, 90, 16384, 4)
+    assert check(like_session({"shards": 2}, HERE, site), site).gpus == 0
+    assert check(like_session({"hours": 0.5}, HERE, site), site).minutes == 30
+
+
+def test_another_profile_stands_for_itself_and_keeps_project_and_environment_where_they_fit(site: Site) -> None:
+    other = check(like_session({"profile": "learn"}, HERE, site), site)
+    assert (other.cpus, other.memory, other.account, other.environment) == (2, 4096, "p1", "torch")
+    # The course has a project of its own.
+    assert check(like_session({"profile": "course"}, HERE, site), site).account == "p2"
+
+
+def test_a_session_without_gpus_has_runs_without_though_its_profile_has_one(site: Site) -> None:
+    none = replace(HERE, asked={**ASKED, "gpus": 0})
+    assert check(like_session({}, none, site), site).gpus == 0
+
+
+def test_a_sweep_is_every_combination_or_a_list_as_it_stands() -> None:
+    assert points_of({"lr": [1, 2], "seed": range(2), "name": "ab"}) == [
+        {"lr": 1, "seed": 0, "name": "ab"},
+        {"lr": 1, "seed": 1, "name": "ab"},
+        {"lr": 2, "seed": 0, "name": "ab"},
+        {"lr": 2, "seed": 1, "name": "ab"},
+    ]
+    assert points_of([{"a": 1}, {"a": 2, "b": 3}]) == [{"a": 1}, {"a": 2, "b": 3}]
+    for wrong in ({"a": []}, [], 5, "abc", {"a": range(10**6)}, {"a": range(1000), "b": range(1000)}):
+        with pytest.raises(RequestError):
+            points_of(wrong)
+
+
+def test_all_that_is_wrong_is_told_at_once(at_desk: Desk, tmp_path: Path) -> None:
+    path = tmp_path / "a.ipynb"
+    path.write_text(json.dumps(notebook(code("lr = 1", "parameters"))))
+    with pytest.raises(RequestError) as caught:
+        plan_run(at_desk, path, {"rate": 1}, {"cpus": "many"}, points=[{"x": 1}], at_once=0)
+    assert [fault.where for fault in caught.value.faults] == ["parameters.rate", "parameters.x", "at_once", "cpus"]
+
+
+def test_a_plan_is_one_job_whose_log_and_name_are_the_runs(at_desk: Desk, site: Site, tmp_path: Path) -> None:
+    path = tmp_path / 'it\'s "a"\nnotebook.ipynb'
+    path.write_text(json.dumps(notebook(code("lr = 1", "parameters"))))
+    plan = plan_run(at_desk, path, {}, {}, points=points_of({"lr": [1, 2, 3]}), at_once=2, resume=True)
+    place = Place(Path("/home/ada/.studiolo/runs/20261122-154501-k3f9"))
+    batch = render(plan.request, site, plan.job(place, site))
+    assert "#SBATCH --array=0-2%2" in batch.text
+    assert "#SBATCH --output=.studiolo/runs/20261122-154501-k3f9/%a/log.txt" in batch.text
+    assert "#SBATCH --requeue" in batch.text
+    assert "#SBATCH --signal=B:USR1@120" in batch.text
+    assert f"#SBATCH --comment={site.tag('run', place.id)}" in batch.text
+    assert "-I -m studiolo.batch.runner /home/ada/.studiolo/runs/20261122-154501-k3f9" in batch.text
+    assert "notebook" not in batch.text  # what people name is in no script
+    assert set(plan.environment(place)) == {"STUDIOLO_RUN", "STUDIOLO_REQUEST", "STUDIOLO_OUTLINE"}
+
+
+def test_a_rehearsal_is_small_short_and_told_that_it_is_one(at_desk: Desk, site: Site, tmp_path: Path) -> None:
+    path = tmp_path / "a.ipynb"
+    path.write_text(json.dumps(notebook(code("lr = 1\nrehearsal = False", "parameters"))))
+    plan = plan_run(at_desk, path, {"lr": 2}, {"hours": 8, "cpus": 16, "gpus": 4, "memory": "200G"})
+    tiny = rehearsal_of(plan, at_desk, declared(read_notebook(path)))
+    assert (tiny.request.minutes, tiny.request.cpus, tiny.request.gpus, tiny.request.memory) == (10, 2, 1, 16384)
+    assert tiny.record.parameters == {"lr": 2, "rehearsal": True}
+    after = render(plan.request, site, plan.job(Place(Path("/r/x")), site, after=7))
+    assert "#SBATCH --dependency=afterok:7" in after.text
+    assert "#SBATCH --kill-on-invalid-dep=yes" in after.text
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "holds something else"),
+        ("[]", "format 4"),
+        ('{"cells": [5]}', "its cells are none"),
+        ('{"cells": [], "metadata": {"kernelspec": {"language": "R"}}}', "a Python notebook"),
+    ],
+)
+def test_what_is_no_notebook_is_told(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "a.ipynb"
+    path.write_text(text)
+    with pytest.raises(RequestError, match=words):
+        read_notebook(path)
+    with pytest.raises(RequestError, match="save it first"):
+        read_notebook(tmp_path / "none.ipynb")
+
+
+def test_a_path_is_a_path() -> None:
+    assert notebook_path("~/a.ipynb").is_absolute()
+    for wrong in (5, None, "a\0b"):
+        with pytest.raises(RequestError, match="notebook"):
+            notebook_path(wrong)
+
+
+def test_a_folder_that_is_no_repository_has_no_commit(tmp_path: Path) -> None:
+    assert git_state(tmp_path) == {}
+
+
+# --- What is true of a run -------------------------------------------------------------------------------------------
+
+RUNNING = Progress("running", cells=9, done=2, current=3)
+FAILED = replace(RUNNING, phase="failed", trouble=Trouble("ValueError", "no such thing", 3))
+DIED = replace(RUNNING, phase="failed", trouble=Trouble("DeadKernelError", "Kernel died", 3))
+
+
+@pytest.mark.parametrize(
+    ("progress", "slurm", "state", "words"),
+    [
+        (None, None, "unknown", "Slurm has not told"),
+        (None, JobState(1, "PENDING", "Resources"), "waiting", "Resources"),
+        (None, JobState(1, "RUNNING", node="n1"), "starting", ""),
+        (RUNNING, JobState(1, "RUNNING", node="n1"), "running", "Cell 3 of 9"),
+        (RUNNING, None, "running", "Cell 3 of 9"),
+        (RUNNING, JobState(1, "PENDING", "BeginTime"), "waiting", "goes on from its checkpoint"),
+        (replace(RUNNING, phase="done"), None, "done", ""),
+        # Killed or cut off: its own file says "running" for ever.
+        (RUNNING, JobState(1, "CANCELLED", "by 5"), "cancelled", "in cell 3 of 9"),
+        (RUNNING, JobState(1, "TIMEOUT"), "failed", "resume=True"),
+        (RUNNING, JobState(1, "NODE_FAIL"), "failed", "not your doing"),
+        (RUNNING, JobState(1, "PREEMPTED"), "failed", "more urgent"),
+        (RUNNING, JobState(1, "VANISHED"), "failed", "Neither the queue nor accounting"),
+        (RUNNING, JobState(1, "OUT_OF_MEMORY"), "failed", "out of memory in cell 3 of 9"),
+        (DIED, JobState(1, "OUT_OF_MEMORY"), "failed", "out of memory in cell 3 of 9"),
+        (DIED, JobState(1, "FAILED"), "failed", "kernel died in cell 3 of 9"),
+        (DIED, JobState(1, "RUNNING"), "stopping", "kernel died"),
+        (DIED, None, "failed", "kernel died"),
+        (FAILED, JobState(1, "FAILED"), "failed", "Cell 3 of 9 failed with ValueError: no such thing"),
+        (FAILED, None, "failed", "Cell 3 of 9 failed"),
+        # A full home: it is done, and could not say so.
+        (RUNNING, JobState(1, "COMPLETED", exit_code=0), "done", "make room"),
+        (None, JobState(1, "FAILED", exit_code=1), "failed", "run.log()"),
+        (replace(RUNNING, phase="done"), JobState(1, "NODE_FAIL"), "done", ""),
+        (None, JobState(1, "CANCELLED", "DependencyNeverSatisfied"), "failed", "rehearsal"),
+        (replace(RUNNING, phase="requeued"), JobState(1, "RUNNING"), "waiting", "checkpoint"),
+    ],
+)
+def test_what_is_true_of_a_run(progress: Progress | None, slurm: JobState | None, state: str, words: str) -> None:
+    found = judge(progress, slurm)
+    assert found.state == state
+    assert words in found.why
+
+
+def test_a_silent_slurm_ends_no_run_and_says_so() -> None:
+    for progress in (None, RUNNING):
+        found = judge(progress, JobState(1, "RUNNING") if progress else None, silent=True)
+        assert not found.is_over
+        assert "does not answer" in found.why
+
+
+def test_the_last_words_of_a_run_that_has_just_ended_are_waited_for() -> None:
+    assert judge(RUNNING, JobState(1, "FAILED"), recent=True).state == "stopping"
+    assert judge(FAILED, JobState(1, "FAILED"), recent=True).state == "failed"
+
+
+@pytest.mark.parametrize("word", sorted(OVER_STATES))
+def test_every_end_that_slurm_knows_is_an_end(word: str) -> None:
+    assert judge(RUNNING, JobState(1, word)).is_over
+
+
+def test_what_never_starts_is_told_from_what_waits() -> None:
+    for reason in ("AssocGrpGRESMinutes", "PartitionDown", "InvalidAccount", "PartitionTimeLimit", "QOSMaxGRESPerJob"):
+        assert hopeless(reason), reason
+    for reason in (
+        "None",
+        "Priority",
+        "Resources",
+        "AssocGrpGRES",
+        "QOSMaxJobsPerUserLimit",
+        "Dependency",
+        "JobArrayTaskLimit",
+    ):
+        assert not hopeless(reason), reason
+
+
+# --- Tasks of job arrays ---------------------------------------------------------------------------------------------
+
+
+@given(st.integers(1, 2**32 - 1), st.none() | st.integers(0, 4_000_000))
+def test_a_task_is_followed_by_a_number_that_no_job_has(job: int, index: int | None) -> None:
+    number = job if index is None else task(job, index)
+    assert split(number) == (job, index)
+    assert name_of(number) == (str(job) if index is None else f"{job}_{index}")
+    assert (number < 2**32) == (index is None)
+
+
+def test_the_queue_tells_of_tasks_that_wait_and_of_those_that_have_a_number_of_their_own() -> None:
+    said = "71|RUNNING|None|n1|100|200|70|0\n70|PENDING|JobArrayTaskLimit|n/a|N/A|N/A|70|1\n80|PENDING|Priority|n/a|N/A|N/A|80|N/A\n"
+    found = parse_task_queue(said, [task(70, 0), task(70, 1), 80])
+    assert {number: state.state for number, state in found.items()} == {
+        task(70, 0): "RUNNING",
+        task(70, 1): "PENDING",
+        80: "PENDING",
+    }
+    with pytest.raises(ValueError, match="unpack"):
+        parse_task_queue("71|RUNN", [71])
+
+
+def test_accounting_tells_of_each_task_and_of_those_that_never_began_in_one_line() -> None:
+    said = "70_0|COMPLETED|0:0|n1|100|200\n70_[1-2,4%2]|CANCELLED by 5|0:0|None assigned|Unknown|300\n80|FAILED|1:0|n1|1|2\n"
+    found = parse_task_accounting(said, [task(70, 0), task(70, 1), task(70, 4), task(70, 3), 80])
+    assert {number: state.state for number, state in found.items()} == {
+        task(70, 0): "COMPLETED",
+        task(70, 1): "CANCELLED",
+        task(70, 4): "CANCELLED",
+        80: "FAILED",
+    }
+
+
+# --- Inside of a run -------------------------------------------------------------------------------------------------
+
+
+def test_what_is_recorded_adds_up_and_a_full_home_is_a_warning_and_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(inside.FOLDER, str(tmp_path))
+    inside.record(a=1, b=np.float64(2))
+    with monkeypatch.context() as full:
+        full.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(122, "Disk quota exceeded")))
+        with pytest.warns(UserWarning, match="Disk quota exceeded"):
+            inside.record(a=3, kept="later")
+    assert folder.read_json(tmp_path / folder.RESULT) == {"a": 1, "b": 2.0}
+    inside.record(c=True)
+    assert folder.read_json(tmp_path / folder.RESULT) == {"a": 3, "b": 2.0, "kept": "later", "c": True}
+    with pytest.raises(RequestError, match="model"):
+        inside.record(model=object())
+
+
+def test_in_a_session_nothing_is_recorded_and_no_checkpoint_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(inside.FOLDER, raising=False)
+    inside.record(a=1)
+    saved = inside.checkpoint()
+    assert saved.folder.is_dir()
+    assert not saved.resumed
+    assert not saved.requested
+    saved.folder.rmdir()
+
+
+def test_a_run_that_goes_on_finds_what_it_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flags = tmp_path / "flags"
+    flags.mkdir()
+    monkeypatch.setenv(inside.FOLDER, str(tmp_path))
+    monkeypatch.setenv(inside.FLAGS, str(flags))
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "0")
+    saved = inside.checkpoint()
+    assert not saved.resumed
+    assert not saved.requested
+    (flags / inside.ASKED).touch()
+    assert saved.requested
+    assert (flags / inside.HEARD).exists()
+    (saved.folder / "epoch").write_text("7")
+    with pytest.raises(inside.GoesOnLater):
+        saved.leave()
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    assert inside.checkpoint().resumed

@@ -57,7 +57,9 @@ class Theatre:
         return page
 
     def strike(self) -> None:
-        """Take away the stage that stands."""
+        """Take away the stage that stands, with nobody looking: a page that follows what happens goes elsewhere by itself."""
+        for page in self._windows.values():
+            page.goto("about:blank")
         self._stage = None
         self._standing.close()
 

@@ -398,6 +398,7 @@ def test_slurmctld_down_is_no_answer_either_way(box: Any, site: Site, people: li
         boss.start("slurmctld")
     for way in WAYS:
         until("slurmctld back", lambda way=way: answers(by(way, site), job), 60)
+    until("its nodes", lambda: ready.nodes(box) is None)
 
 
 @pytest.mark.parametrize(("off", "works"), [(-1000, False), (-200, True), (0, True), (1000, True)])

@@ -8,7 +8,7 @@ help:
 	@echo 'make status     what runs, which nodes, whose sessions'
 	@echo 'make down       stop it; make up goes on where it was'
 	@echo 'make clean      stop it and remove it: state, software, accounts'
-	@echo 'make test       all tests on an instance of their own (ARGS="-k name" for some)'
+	@echo 'make test       all tests on instances of their own (ARGS="-k name" for some)'
 	@echo 'make test-slurm24  those of cluster and hub once more, on Slurm 24.11 (Debian 13 in a folder)'
 	@echo 'make test-fast  the tests that need no process, in seconds'
 	@echo 'make bench      beside stock batchspawner (ARGS="class-start-60 --runs 5" for some rows)'

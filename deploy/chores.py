@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +21,10 @@ QUICK_TESTS = ("unit", "golden", "recorded", "docs")
 DEVELOPER_EXTRAS = ("hub", "lab", "slurmbox")
 DEVELOPER_GROUPS = ("test", "lint", "docs")
 BENCH_CLASS = 60  # people who start at once
-PUTTING_BACK_S = 120
+PUTTING_BACK_S = 120  # for benchmarks that are interrupted
+LAST_FIXTURES_S = 45  # for tests that are: pytest-xdist gives its workers ten seconds, and a test alone puts back more
+MOST_WORKERS = 4  # more instances than that beside each other nobody has tried
+FEW_TESTS = ("--lf", "--last-failed", "--co", "--collect-only")  # pytest's options, beside -k
 NO_PICTURES = "--no-pictures"
 
 
@@ -47,32 +52,52 @@ def bench(settings: Settings, keep: bool, arguments: Sequence[str]) -> int:
 
 
 def measure(command: Sequence[str | Path], platform: Settings) -> int:
-    """Run the benchmarks, and when interrupted wait until they have put back what they changed."""
+    """Run the benchmarks."""
     environment = {**clean_environment(os.environ), "STUDIOLO_STATE": str(platform.state)}
-    process = subprocess.Popen([str(word) for word in command], cwd=CHECKOUT, env=environment)
+    return run_to_its_end(command, environment, signal.SIGTERM, PUTTING_BACK_S)
+
+
+def run_to_its_end(
+    command: Sequence[str | Path], environment: Mapping[str, str], request: signal.Signals, patience_s: float
+) -> int:
+    """Run a program in the checkout, and when interrupted wait for it to put back what it changed; its exit status.
+
+    ``request`` is the signal by which it is asked to end, and has ``patience_s`` seconds to.
+    """
+    words = [str(word) for word in command]
+    process = subprocess.Popen(words, cwd=CHECKOUT, env=dict(environment), stdin=subprocess.DEVNULL)
     try:
         return process.wait()
-    except KeyboardInterrupt:  # a terminal's ^C has reached them too
-        process.wait(PUTTING_BACK_S)
+    except (KeyboardInterrupt, Interrupted) as interruption:
+        if isinstance(interruption, Interrupted):
+            process.send_signal(request)  # a terminal's ^C has reached it too
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(patience_s)
         raise
-    except Interrupted:
-        process.terminate()
-        process.wait(PUTTING_BACK_S)
-        raise
+    finally:
+        process.kill()  # nothing where it has ended
+        process.wait()
 
 
 def on_own_instance(settings: Settings, keep: bool, act: Callable[[], int]) -> int:
-    """Act on an instance of its own that is removed afterwards, whatever happens."""
+    """Act on an instance of its own that is removed afterwards, whatever happens, with those that tests put beside it."""
     if settings.state == DEFAULT_STATE or settings.prefix == DEFAULT_PREFIX:
         raise Refused(["Tests and benchmarks never use the platform's own folders: choose others."])
-    mine = not settings.state.exists()
+    before = instances(settings)
     try:
         return act()
     finally:
-        if keep or not mine:
-            print(f"Kept: {settings.state} (STUDIOLO_TEST_STATE={settings.state} goes on with it)")
-        else:
-            remove_instance(settings)
+        made = [one for one in instances(settings) if one not in before]
+        if kept := before + (made if keep else []):
+            print(f"Kept: {', '.join(str(one.state) for one in kept)} (STUDIOLO_TEST_STATE={settings.state} goes on)")
+        if not keep:
+            remove_instances(made)
+
+
+def instances(settings: Settings) -> list[Settings]:
+    """The test's instance and those of its other workers (``own_state`` in tests/conftest.py), as far as they are there."""
+    beside = sorted(settings.state.parent.glob(f"{settings.state.name}-gw*"))
+    return [replace(settings, state=state) for state in (settings.state, *beside) if state.exists()]
 
 
 def run_pytest(settings: Settings, arguments: Sequence[str]) -> int:
@@ -84,19 +109,50 @@ def run_pytest(settings: Settings, arguments: Sequence[str]) -> int:
         "PYTHONDONTWRITEBYTECODE": "1",
         "HYPOTHESIS_STORAGE_DIRECTORY": str(settings.prefix / ".hypothesis"),
     }
+    wanted = list(arguments or ["tests"])
+    number = workers(wanted, len(os.sched_getaffinity(0)))
     pytest = [
         str(settings.venv / "bin" / "pytest"),
         "--import-mode=importlib",
         "-o", f"cache_dir={settings.prefix / '.pytest_cache'}",
-        *(arguments or ["tests"]),
+        # A file's tests share fixtures, and tests/conftest.py puts the files into their order.
+        "--dist", "loadfile", "--no-loadscope-reorder",
+        "--numprocesses", str(number if number > 1 else 0),
+        *wanted,
     ]  # fmt: skip
-    return subprocess.run(pytest, cwd=CHECKOUT, env=environment, stdin=subprocess.DEVNULL, check=False).returncode
+    return run_to_its_end(pytest, environment, signal.SIGINT, LAST_FIXTURES_S)
+
+
+def workers(arguments: Sequence[str], cpus: int, checkout: Path = CHECKOUT) -> int:
+    """How many pytest workers, each with an instance of its own, these tests are worth on so many CPUs.
+
+    A test waits for half of its time, so there may be more than CPUs would have work for: half of them and one. No more
+    than files are named, and one for a choice of tests by name.
+    """
+    if any(word.startswith("-k") or word in FEW_TESTS for word in arguments):
+        return 1
+    named = [path for word in arguments if (path := checkout / word.partition("::")[0]).exists()]
+    files = sum(len(list(path.rglob("test_*.py"))) if path.is_dir() else 1 for path in named or [checkout / "tests"])
+    return min(cpus // 2 + 1, files, MOST_WORKERS) if cpus > 1 else 1
+
+
+def remove_instances(made: Sequence[Settings]) -> None:
+    """Take the test's instances down and away, each whatever becomes of the others; their software stays for the next run."""
+    failed = []
+    for number, settings in enumerate(made):
+        try:
+            remove_instance(settings)
+        except DeployError as error:
+            failed.append(str(error))
+        except (KeyboardInterrupt, Interrupted):
+            failed += [still_there(one) for one in made[number:]]
+            break
+    if failed:
+        raise DeployError("\n".join(failed))
 
 
 def remove_instance(settings: Settings) -> None:
-    """Take the test's instance down and away; its software stays for the next run."""
-    if not settings.state.exists():
-        return
+    """Take one instance down and away. A DeployError says how to remove what is left of it."""
     if folders.never_started(settings.state):
         folders.remove(settings.state, folders.STATE_MARK)
         return
@@ -107,7 +163,12 @@ def remove_instance(settings: Settings) -> None:
         done = subprocess.run([*command, *where], stdin=quiet, stdout=quiet, check=False)
         if done.returncode == 0:
             return
-    raise DeployError(f"The test's instance is still there; to remove it: {settings.command('clean')}")
+    raise DeployError(still_there(settings))
+
+
+def still_there(settings: Settings) -> str:
+    """What to tell of an instance that was not removed."""
+    return f"The test's instance is still there; to remove it: {settings.command('clean')}"
 
 
 def test_fast(arguments: Sequence[str]) -> int:

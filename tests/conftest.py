@@ -1,10 +1,17 @@
-"""Fixtures for all tests. Those that need a running platform bring it up once, by the very code of `make up`."""
+"""Fixtures for all tests. Those that need a running platform bring it up once, by the very code of `make up`.
+
+`make test` may run several pytest workers beside each other; each has a platform of its own, of the same software.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import subprocess
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +19,14 @@ from typing import Any
 import pytest
 
 CHECKOUT = Path(__file__).resolve().parent.parent
+FIRST_WORKER = "gw0"  # as pytest-xdist names them
+PUTTING_DOWN_S = 60
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with many tests on the platform first, those that need none last: no worker is left with a long one at the end."""
+    live = Counter(item.path for item in items if "platform" in getattr(item, "fixturenames", ()))
+    items.sort(key=lambda item: -live[item.path])
 
 
 @dataclass(frozen=True)
@@ -25,16 +40,32 @@ class Platform:
         """Run one of the Makefile's commands on this platform; never raises for a failed one."""
         command = ["/usr/bin/python3", "-B", "-m", "deploy", word, *arguments]
         environment = {**os.environ, "STUDIOLO_STATE": str(self.state), "STUDIOLO_PREFIX": str(self.prefix)}
-        return subprocess.run(
-            command,
-            cwd=CHECKOUT,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
+        quiet, pipe = subprocess.DEVNULL, subprocess.PIPE
+        with (
+            self._alone() if word == "up" else contextlib.nullcontext(),
+            subprocess.Popen(
+                command, cwd=CHECKOUT, env=environment, stdin=quiet, stdout=pipe, stderr=pipe, text=True
+            ) as process,
+        ):
+            try:
+                out, err = process.communicate(timeout=timeout)
+            except BaseException:
+                process.terminate()  # it ends what it has begun, which a kill would leave at work
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.communicate(timeout=PUTTING_DOWN_S)
+                process.kill()
+                raise
+        return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """One worker's `make up` at a time: it refuses to start while another is at work on the same software."""
+        descriptor = os.open(self.prefix / ".up-for-tests", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
 
     def up(self) -> subprocess.CompletedProcess[str]:
         """`make up`, keeping the tests' own packages in the environment that they run from."""
@@ -43,11 +74,11 @@ class Platform:
 
 @pytest.fixture(scope="session")
 def platform() -> Platform:
-    """The platform of this test run, up. `make test` says where it lives, and removes it."""
+    """The platform of this worker, up. `make test` says where they live, and removes them (``deploy.chores``)."""
     import studiolo
 
     try:
-        found = Platform(Path(os.environ["STUDIOLO_STATE"]), Path(os.environ["STUDIOLO_PREFIX"]))
+        found = Platform(own_state(os.environ["STUDIOLO_STATE"]), Path(os.environ["STUDIOLO_PREFIX"]))
     except KeyError:
         pytest.fail("needs a platform of its own: run it with `make test ARGS=...`", pytrace=False)
     if found.prefix not in Path(studiolo.__file__).parents:
@@ -56,6 +87,12 @@ def platform() -> Platform:
     if done.returncode != 0:
         pytest.fail(f"`make up` failed:\n{done.stdout}{done.stderr}", pytrace=False)
     return found
+
+
+def own_state(state: str) -> Path:
+    """The state folder of this worker: the one that was chosen, for other workers than the first one beside it."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", FIRST_WORKER)
+    return Path(state if worker == FIRST_WORKER else f"{state}-{worker}")
 
 
 @pytest.fixture(scope="session")

@@ -13,13 +13,14 @@ from studiolo.session import Session, session
 
 _LATER: dict[str, str] = {
     "checkpoint": "studiolo.batch.inside",
+    "panel": "studiolo.panels",
     "record": "studiolo.batch.inside",
     "run": "studiolo.jobs",
     "runs": "studiolo.jobs",
 }
 """Names and the modules that they come from; no module of ours may have the name of a function here."""
 
-__all__ = ["Session", "checkpoint", "record", "run", "runs", "session"]
+__all__ = ["Session", "checkpoint", "panel", "record", "run", "runs", "session"]
 
 
 def __getattr__(name: str) -> Any:

@@ -13,6 +13,7 @@ from studiolo.session import Session, session
 
 _LATER: dict[str, str] = {
     "checkpoint": "studiolo.batch.inside",
+    "cluster": "studiolo.dask",
     "panel": "studiolo.panels",
     "record": "studiolo.batch.inside",
     "run": "studiolo.jobs",
@@ -20,7 +21,7 @@ _LATER: dict[str, str] = {
 }
 """Names and the modules that they come from; no module of ours may have the name of a function here."""
 
-__all__ = ["Session", "checkpoint", "panel", "record", "run", "runs", "session"]
+__all__ = ["Session", "checkpoint", "cluster", "panel", "record", "run", "runs", "session"]
 
 
 def __getattr__(name: str) -> Any:

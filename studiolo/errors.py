@@ -8,6 +8,7 @@
     ├── OutsideSession       the person: this works inside a session of Studiolo's
     ├── RunsUnusable         the person: there is no room for a run's folder in their home
     ├── RunFailed            the person: their notebook, or what its run was given, failed
+    ├── NoWorkers            the person: a Dask cluster has no workers, and why it gets none
     └── SlurmError           the cluster
         ├── LauncherFailed   the operator: sudo or the launcher did not do what site.toml promises
         ├── HomeUnusable     the operator: the person's home folder can not be entered
@@ -26,6 +27,7 @@ __all__ = [
     "Fault",
     "HomeUnusable",
     "LauncherFailed",
+    "NoWorkers",
     "OutsideSession",
     "RequestError",
     "RunFailed",
@@ -123,6 +125,10 @@ class RunFailed(StudioloError):
     def __init__(self, run: object, words: str) -> None:
         self.run = run
         super().__init__(words)
+
+
+class NoWorkers(StudioloError):
+    """A Dask cluster has no workers and gets none, or has waited for the first as long as it was to. The person's move."""
 
 
 class SlurmError(StudioloError):

@@ -25,7 +25,7 @@ TOLD: Mapping[str, Any] = {
     "support": True,
     "paths": {"prefix", "scratch"},
     "hub": {"node_address", "node_port", "base_url"},  # of which the hub's mark is made
-    "clusters": {"__all__": {"conf", "commands"}},
+    "clusters": {"__all__": {"conf", "commands", "interface"}},
     "partitions": True,
     "accounts": True,
     "environments": True,

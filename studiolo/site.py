@@ -292,6 +292,13 @@ class Cluster(_Section):
         "0.0.0.0",  # noqa: S104 - nodes are reached over the cluster's network
         description="The address of the node that sessions listen on; 127.0.0.1 where all nodes are this host.",
     )
+    interface: Annotated[str, _pattern(r"[A-Za-z0-9_.:@-]{0,15}", "the name of a network interface, such as 'ib0'")] = (
+        Field(
+            "",
+            description="The network interface of the nodes over which a notebook and its Dask workers talk: the fast one, such "
+            "as 'ib0'; 'lo' where all nodes are this host; empty for the one that a node's own name leads to.",
+        )
+    )
     people: UnixName = Field(
         "studiolo-people", description="Unix group of those for whom the hub may submit. Never holds root."
     )

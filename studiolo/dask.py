@@ -1,0 +1,815 @@
+"""A Dask cluster from a notebook, in one line: each worker is a job of Slurm's, and one sees what becomes of it.
+
+dask-jobqueue keeps the plan of workers and Dask's scheduler, which live in the notebook's own process; how jobs are asked
+for, followed and ended is ours. Each passes the gate that a session passes (:mod:`studiolo.desk`), one question follows them all,
+and a worker that is lost is asked for anew. No worker outlives its notebook (:mod:`studiolo.dask_worker`).
+
+Whatever changes the cluster runs on Dask's event loop; Slurm is asked on the desk's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import os
+import pwd
+import secrets
+import shutil
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import dask.config
+from dask_jobqueue.core import Job, JobQueueCluster
+from distributed.core import Status
+from distributed.deploy.cluster import WorkerStartTimeoutError
+from distributed.protocol import pickle
+from distributed.security import Security
+from distributed.utils import get_ip, get_ip_interface
+
+from studiolo import script
+from studiolo.cost import amount, ceiling, held
+from studiolo.dask_adaptive import CalmAdaptive, surplus
+from studiolo.dask_crew import Event, Phase, Worker, handover_seconds, how_lost, last_line, learn, sentence
+from studiolo.dask_pulse import Pulse
+from studiolo.dask_shape import capped, worker_options
+from studiolo.dask_worker import HANDOVER, Handover, read_handover
+from studiolo.desk import desk
+from studiolo.errors import Fault, NoWorkers, RequestError, SlurmError, SlurmUnavailable, StudioloError, shown
+from studiolo.request import Request
+from studiolo.slurm.states import JobState
+from studiolo.units import minutes_words, parse_minutes
+from studiolo.views import Action, Amount, JobView, State, announce
+
+# A notebook's cluster has nothing from anybody's settings of stock clusters.
+dask.config.update_defaults(
+    {
+        "jobqueue": {
+            "studiolo": dict.fromkeys(
+                [
+                    "cores",
+                    "memory",
+                    "processes",
+                    "python",
+                    "interface",
+                    "death-timeout",
+                    "local-directory",
+                    "shared-temp-directory",
+                    "extra",
+                    "worker-command",
+                    "env-extra",
+                    "job-cpu",
+                    "job-mem",
+                    "log-directory",
+                    "shebang",
+                ]
+            )
+            | {"name": "dask", "worker-extra-args": [], "job-script-prologue": [], "scheduler-options": {}}
+            | {"job-extra": None, "job-extra-directives": [], "header-skip": None, "job-directives-skip": []}
+        }
+    }
+)
+
+__all__ = ["Cluster", "cluster"]
+
+SILENCE_SECONDS = 120.0
+"""A notebook that says nothing for so long hangs: its workers end. A cell may hold Python's lock that long."""
+
+WAIT = "30m"
+FAILURES = 3
+"""So many workers in a row that end before they could begin, and no more are asked for."""
+
+AT_ONCE = 8  # submissions under way; more only wait for each other
+LOOK_SECONDS = 1.0
+SHORTEST_SECONDS = 30.0
+LONGEST_PAUSE = 60.0
+KEPT_FOLDERS = 10
+LOG_BYTES = 4096
+
+
+def cluster(
+    workers: int | None = None,
+    *,
+    gpus: int | None = None,
+    profile: str | None = None,
+    wait: object = WAIT,
+    silence: float = SILENCE_SECONDS,
+    asynchronous: bool = False,
+    **options: object,
+) -> Cluster:
+    """Start a Dask cluster for this notebook: ``studiolo.cluster(workers=8)``, ``cluster(gpus=4)``, ``cluster(profile="big")``.
+
+    ``workers`` is how many to begin with, ``gpus`` means as many workers with one GPU each. ``profile`` is one of the site's, as
+    on the start page; without one, each worker is like this session. ``options`` change what a worker has: ``cpus``, ``memory``
+    (``"16G"``), ``minutes`` or ``hours``, ``partition``, ``account``, ``environment`` …: :data:`studiolo.request.FIELDS`.
+
+    ``wait`` (minutes, or ``"2h"``) is how long work may wait for a first worker before it fails; the jobs stay in the queue.
+    ``silence`` is after how many seconds without a sign of life from this notebook workers end.
+
+    Raises :class:`~studiolo.errors.RequestError` for what can not be had, :class:`~studiolo.errors.SlurmRefused` with Slurm's
+    words, :class:`~studiolo.errors.OutsideSession` outside of a session.
+    """
+    own = desk()
+    if gpus is not None:
+        if workers is not None:
+            raise RequestError([Fault("gpus", shown(gpus), "as many workers with one GPU each: leave `workers` out")])
+        workers = _number("gpus", gpus)
+        options = {**options, "gpus": 1}
+    try:
+        seconds = 60.0 * parse_minutes(wait)
+    except ValueError as error:
+        raise RequestError([Fault("wait", shown(wait), str(error))]) from None
+    asked = own.check(worker_options(own.site, own.session, {"profile": profile, **options}))
+    return Cluster(
+        asked,
+        workers=_number("workers", workers or 0),
+        wait=seconds,
+        silence=float(silence),
+        asynchronous=asynchronous,
+    )
+
+
+def _number(where: str, value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise RequestError([Fault(where, shown(value), "a whole number, 0 or more")])
+    return value
+
+
+class WorkerJob(Job):  # type: ignore[misc]  # dask-jobqueue has no types
+    """One worker's job, as dask-jobqueue's plan of workers handles it; ``crew`` is the cluster."""
+
+    config_name = "studiolo"
+
+    def __init__(self, scheduler: str | None = None, name: str = "", crew: Any = None, **kwargs: Any) -> None:
+        super().__init__(scheduler=scheduler, name=name, processes=1, shebang="", **kwargs)
+        self.crew: Cluster = crew
+
+    def job_script(self) -> str:
+        """The batch script."""
+        request = self.crew.request_now()
+        return script.render(request, self.crew.site, self.crew.job(self.name, request)).text
+
+    async def start(self) -> None:
+        """Submit. Raises what Slurm says against it."""
+        try:
+            self.job_id = str(await self.crew.submit(self.name))
+        except BaseException:
+            self.status = Status.failed
+            raise
+        self.status = Status.running
+
+    async def close(self) -> None:
+        """Cancel. What Slurm can not be told now, the worker's guard sees by itself."""
+        if self.status == Status.running:
+            self.status = Status.closing
+            await self.crew.cancel([int(self.job_id)])
+        self.status = Status.closed
+        self._event_finished.set()
+
+
+class Cluster(JobQueueCluster):  # type: ignore[misc]
+    """A Dask cluster whose workers are jobs; made by :func:`cluster`. All that Dask's clusters can, this one can too.
+
+    ``failure`` is why no workers are asked for any more, ``None`` as long as they are; ``folder`` holds their logs.
+    """
+
+    job_cls = WorkerJob
+    failure: NoWorkers | None = None
+
+    def __init__(
+        self, request: Request, *, workers: int = 0, wait: float, silence: float, asynchronous: bool = False
+    ) -> None:
+        self._desk = desk()
+        self._pid = os.getpid()
+        self.site = self._desk.site
+        self.request = request
+        self.wait, self.silence = wait, silence
+        self.id = secrets.token_hex(4)
+        self.tag = self.site.tag("dask", f"{self._desk.owner}.{self.id}")
+        self.began = time.time()
+        self.ended: float | None = None
+        self._root = os.path.join(pwd.getpwuid(os.getuid()).pw_dir, ".studiolo", "dask")
+        self.folder = os.path.join(self._root, self.id)
+        self._crew: dict[str, Worker] = {}
+        self._events: deque[Event] = deque(maxlen=1000)
+        self._numbers = itertools.count()
+        self._initial = workers
+        self._failed_starts = 0
+        self._alone_since: float | None = None
+        self._spent = Amount()
+        self._follows: dict[str, Future[None]] = {}
+        self._errands: set[asyncio.Future[Any]] = set()
+        self._at_once = asyncio.Semaphore(AT_ONCE)
+        self._prefix = secrets.token_hex(16)
+        security = Security.temporary()
+        self._pulse = Pulse(security.get_listen_args("scheduler")["ssl_context"], every=max(0.1, silence / 24))
+        try:
+            super().__init__(
+                asynchronous=asynchronous,
+                security=security,
+                name=f"studiolo-{self.id}",
+                config_name=WorkerJob.config_name,
+                # The dashboard has no password, and everybody on this node can reach its port: a path that nobody can guess.
+                scheduler_options={
+                    "dashboard_address": "127.0.0.1:0",
+                    "http_prefix": f"/{self._prefix}",
+                    "host": address_of(self.site.clusters[request.cluster].interface),
+                },
+                cores=request.cpus,
+                memory=f"{request.memory}MiB",
+                crew=self,
+            )
+        except BaseException:
+            if not asynchronous:
+                self._loop_runner.stop()
+            raise
+        announce(self)
+
+    # --- What people use ---------------------------------------------------------------------------------------------
+
+    def scale(self, n: int | None = None, jobs: int = 0, memory: Any = None, cores: int | None = None) -> Any:
+        """Have ``n`` workers (or so many ``cores``, so much ``memory`` in all). Asks now, and raises what is said against it."""
+        wanted = max(n or 0, jobs)
+        if memory is not None:
+            wanted = max(wanted, math.ceil(dask.utils.parse_bytes(memory) / self._memory_per_worker()))
+        if cores is not None:
+            wanted = max(wanted, math.ceil(cores / self._threads_per_worker()))
+        if self.status in (Status.closing, Status.closed):
+            self.worker_spec.clear()
+            return _done() if self.asynchronous else None
+        if self._adaptive is not None:
+            self._adaptive.stop()
+        self._forgive()
+        if self.asynchronous:
+            return self._errand(self.ask_for(_number("workers", wanted)))
+        return self.sync(self.ask_for, _number("workers", wanted))
+
+    def adapt(
+        self, minimum: int = 0, maximum: float = math.inf, *, idle: object = "1m", keep: object = "30m", **kwargs: Any
+    ) -> Any:
+        """Have as many workers as there is work for, between ``minimum`` and ``maximum``.
+
+        One without work stays for ``idle``; one that still waits in the queue keeps its place there for ``keep``, whether or
+        not there is work at the moment (minutes, or texts such as ``"90s"``). Other options are those of Dask's ``Adaptive``.
+        """
+        self._forgive()
+        patience = {"idle": _seconds("idle", idle), "keep": _seconds("keep", keep)}
+        return super().adapt(Adaptive=CalmAdaptive, minimum=minimum, maximum=maximum, **patience, **kwargs)
+
+    def workers_now(self) -> list[Worker]:
+        """Every worker that is planned, waits or runs, in the order in which they were asked for."""
+        return list(self._crew.values())
+
+    def history(self) -> list[Event]:
+        """What has happened to this cluster, oldest first: the last thousand events. Print them."""
+        return list(self._events)
+
+    def view(self) -> JobView:
+        """What is known of it now, for panels."""
+        known = self.workers_now()
+        jobs = tuple(worker.job for worker in known if worker.job)
+        first = min((worker.expected for worker in known if worker.expected), default=None)
+        return JobView(
+            kind="cluster",
+            identity=self.id,
+            name="Dask cluster",
+            state=self._state(known),
+            words=str(self.failure) if self.failure else sentence(known, len(self.worker_spec)),
+            jobs=jobs,
+            cluster=self.request.cluster,
+            asked=self.began,
+            started=min((worker.started for worker in known if worker.started), default=None),
+            expected=first,
+            ended=self.ended,
+            done=sum(worker.phase == "running" for worker in known),
+            of=len(self.worker_spec),
+            unit="workers",
+            resources=held(self.request, self.site),
+            spent=self._spent_by(known),
+            ceiling=ceiling(self.request, self.site, len(self.worker_spec)),
+            link=self.dashboard_link,
+            link_words="Dashboard",
+            actions=() if self.ended else (Action("close", "Close", destroys=True),),
+        )
+
+    def act(self, action: str) -> None:
+        """Do one of the view's actions: ``"close"``."""
+        if action != "close":
+            raise RequestError([Fault("action", shown(action), "close")])
+        self.close()
+
+    @property
+    def dashboard_link(self) -> str:
+        """Where Dask's dashboard is: through the hub, or on this node where there is none."""
+        try:
+            port = self.scheduler_info["services"]["dashboard"]
+        except KeyError:
+            return ""
+        base = os.environ.get("JUPYTERHUB_SERVICE_PREFIX", "")
+        front = f"{base}proxy/{port}" if base else f"http://127.0.0.1:{port}"
+        return f"{front}/{self._prefix}/status"
+
+    def close(self, timeout: float | None = None) -> Any:
+        """End all workers, waiting ones too, and the scheduler. A forked child does nothing: the cluster is its parent's."""
+        if os.getpid() != self._pid:
+            return None
+        return super().close(timeout)
+
+    # --- What a job is -----------------------------------------------------------------------------------------------
+
+    def request_now(self) -> Request:
+        """What a worker asks for now: no more time than the notebook has left."""
+        own = self._desk.session
+        return capped(self.request, own.seconds_left if own else None)
+
+    def job(self, name: str, request: Request) -> script.Job:
+        """The job of the worker of that name."""
+        environment = self.site.environments[self.request.environment]
+        own = self._desk.session
+        mine = own is not None and own.asked.get("environment") == self.request.environment
+        python = sys.executable if mine else environment.python or self.site.python
+        walltime = request.minutes * 60.0
+        # The notebook renews it before; one that it does not get to hands over by itself.
+        lifetime = walltime - handover_seconds(walltime)[1] / 2
+        command = [python, "-I", "-m", "studiolo.dask_worker", self.folder, name, f"{lifetime:.0f}"]
+        return script.Job("dask-worker", self.tag, os.path.join(self.folder, f"{name}.log"), command)
+
+    def _handover(self, port: int) -> Handover:
+        interface = self.site.clusters[self.request.cluster].interface
+        own = self._desk.session
+        return Handover(
+            scheduler=self.scheduler.address,
+            pulse=(self.scheduler.ip, port),
+            silence=self.silence,
+            interface=interface,
+            scratch=self.site.paths.scratch,
+            folder=os.getcwd(),
+            python=sys.executable,
+            path=tuple(entry or os.getcwd() for entry in sys.path),
+            threads=self.request.cpus,
+            memory=self.request.memory << 20,
+            gpus=self.request.gpus,
+            ends=float(own.ends or 0) if own else 0.0,
+        )
+
+    # --- Its life ----------------------------------------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        if self.status != Status.created:
+            return await super()._start()  # type: ignore[no-any-return]
+        await super()._start()
+        try:
+            port = await self._at_desk(self._pulse.start(self.scheduler.ip))
+            self._open_folder(port)
+            self._errand(self._watch())
+            if self._initial:
+                await self.ask_for(self._initial)
+        except BaseException as error:
+            await self._close()
+            if isinstance(error, OSError):
+                raise NoWorkers(
+                    f"{self.folder} can not be written ({error.strerror}), from which workers learn where this notebook is: "
+                    "make room in your home folder."
+                ) from error
+            raise
+        return None
+
+    def _open_folder(self, port: int) -> None:
+        os.makedirs(self._root, mode=0o700, exist_ok=True)
+        _tidy(self._root)
+        os.mkdir(self.folder, mode=0o700)
+        self._handover(port).write(self.folder, f"{self.security.tls_worker_key}{self.security.tls_worker_cert}")
+
+    async def _close(self) -> None:
+        if self.status in (Status.closing, Status.closed):
+            return await super()._close()  # type: ignore[no-any-return]
+        self.ended = time.time()
+        # First what a job reads when it starts: from now on, none does anything.
+        with suppress(OSError):
+            os.unlink(os.path.join(self.folder, HANDOVER))
+        jobs = [worker for worker in self.workers.values() if worker.status == Status.running]
+        for job in jobs:
+            job.status = Status.closing
+        for name in list(self._crew):
+            self._note(name, "leaving", "the cluster is closed")
+        await self.cancel([int(job.job_id) for job in jobs])
+        for follow in self._follows.values():
+            follow.cancel()
+        mine = asyncio.current_task()
+        for errand in tuple(self._errands):
+            if errand is not mine:
+                errand.cancel()
+        await super()._close()
+        await self._at_desk(self._pulse.close())
+        for name in list(self._crew):
+            self._end(name, "released", "released")
+        if not any(event.phase == "lost" for event in self._events):
+            shutil.rmtree(self.folder, ignore_errors=True)
+        else:
+            with suppress(OSError):
+                os.unlink(os.path.join(self.folder, "identity.pem"))
+        return None
+
+    async def _watch(self) -> None:
+        """Look after it once a second: work that waits in vain, workers whose time is almost over."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            if self.status != Status.running:
+                continue
+            self._look_at_waiting()
+            for name, worker in list(self._crew.items()):
+                if worker.phase == "running" and worker.ends:
+                    await self._look_at_end(name, worker)
+
+    def _look_at_waiting(self) -> None:
+        if self.scheduler.workers or not (self.worker_spec or self.failure):
+            self._alone_since = None
+            return
+        if self.failure is not None:
+            self._fail_waiting(self.failure)
+            return
+        self._alone_since = self._alone_since or time.monotonic()
+        if time.monotonic() - self._alone_since > self.wait:
+            self._alone_since = None  # who tries again waits again
+            self._fail_waiting(self._too_long())
+
+    def _too_long(self) -> NoWorkers:
+        limit = minutes_words(max(1, round(self.wait / 60)))
+        return NoWorkers(
+            f"No worker has started within {limit}: {sentence(self.workers_now(), len(self.worker_spec))}. "
+            "Their jobs stay in the queue: run the cell again to go on waiting, or close the cluster."
+        )
+
+    def _fail_waiting(self, error: NoWorkers) -> None:
+        """Fail all work that no worker is there for, as Dask itself does after its ``no-workers-timeout``."""
+        scheduler, stimulus = self.scheduler, f"studiolo-no-workers-{time.time()}"
+        recommendations: dict[Any, Any] = {}
+        for task in [*scheduler.unrunnable, *scheduler.queued]:
+            recommendations.update(
+                scheduler.transition(
+                    task.key, "erred", exception=pickle.dumps(error), cause=task.key, stimulus_id=stimulus
+                )
+            )
+        if recommendations:
+            scheduler.transitions(recommendations, stimulus_id=stimulus)
+
+    async def _look_at_end(self, name: str, worker: Worker) -> None:
+        """Ask for a successor in time, and hand over to it when it has come, or when there is no time left."""
+        left = (worker.ends or math.inf) - time.time()
+        lead, hand_over = handover_seconds(worker.ends - worker.started if worker.started and worker.ends else 0.0)
+        if left > lead or self._is_ending(lead):  # the last ones end with the notebook
+            return
+        if not (worker.successor or self._is_adaptive or self.failure):
+            planned = self.new_worker_spec()
+            successor = next(iter(planned))
+            self._crew[name] = replace(worker, successor=successor)
+            self.worker_spec.update(planned)
+            self._say(name, f"its time is almost over: {successor} takes over")
+            self._errand(self._fill())
+        follower = self._crew.get(self._crew[name].successor)
+        if left <= hand_over or (follower is not None and follower.phase == "running"):
+            self._note(name, "leaving", "hands over at the end of its time")
+            self._errand(self.scale_down([name]))
+
+    @property
+    def _is_adaptive(self) -> bool:
+        return self._adaptive is not None and self._adaptive.state in ("starting", "running")
+
+    def _is_ending(self, lead: float) -> bool:
+        """Whether the notebook itself ends too soon for another worker."""
+        own = self._desk.session
+        return own is not None and own.seconds_left is not None and own.seconds_left < 2 * lead
+
+    # --- Asking for workers, and letting them go ---------------------------------------------------------------------
+
+    async def ask_for(self, n: int) -> None:
+        """Have ``n`` workers planned, and their jobs asked for or ended. Raises the first refusal; what was accepted stays."""
+        too_many = len(self.worker_spec) - n
+        if too_many > 0:
+            there = {str(worker.name) for worker in self._there()}
+            names = surplus([name for name in self.worker_spec if name not in there], too_many)
+            if len(names) < too_many:
+                names += self.scheduler.workers_to_close(n=too_many - len(names), attribute="name")
+            await self.scale_down(names)
+            return
+        while len(self.worker_spec) < n:
+            self.worker_spec.update(self.new_worker_spec())
+        await self._correct_state()
+
+    async def scale_down(self, workers: Any) -> None:
+        """Have these workers (names) hand over what they hold, and end."""
+        names = [name for name in map(str, workers) if name in self._crew]
+        for name in names:
+            self._note(name, "leaving", "not needed any more")
+        there = {str(worker.name) for worker in self._there()}
+        if moving := [name for name in names if name in there]:
+            seconds = handover_seconds(self.request.minutes * 60.0)[1]
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(
+                    self.scheduler_comm.retire_workers(names=moving, remove=True, close_workers=True), seconds
+                )
+        for name in names:
+            self.worker_spec.pop(name, None)
+        await self._correct_state()
+
+    async def _correct_state_internal(self) -> None:
+        try:
+            await super()._correct_state_internal()
+        finally:
+            for name, job in list(self.workers.items()):
+                if job.status == Status.failed:
+                    del self.workers[name]
+                    self.worker_spec.pop(name, None)
+
+    async def submit(self, name: str) -> int:
+        """Ask Slurm for a worker, and follow its job."""
+        self._crew[name] = Worker(name, "asked", "asked for", time.time())
+        try:
+            async with self._at_once:
+                request = self.request_now()
+                number = await self._at_desk(self._desk.submit(request, self.job(name, request), {}))
+        except StudioloError as error:
+            self._end(name, "lost", str(error))
+            raise
+        self._crew[name] = replace(self._crew[name], job=number)
+        self._say(name, "asked for")
+        self._follows[name] = self._desk.begin(self._follow(name, number))
+        return int(number)
+
+    async def cancel(self, jobs: list[int]) -> None:
+        """End jobs. Never fails: what can not be told to Slurm now is seen by the workers themselves, and by the hub."""
+        if not jobs:
+            return
+        try:
+            await self._at_desk(self._desk.cancel(self.request.cluster, jobs))
+        except SlurmError as error:
+            self._say("", f"jobs {', '.join(map(str, jobs))} were not cancelled, and end by themselves: {error}")
+
+    def _new_worker_name(self, worker_number: int) -> str:
+        """Never the name of one that was: Dask may not have forgotten it yet."""
+        return f"worker-{next(self._numbers)}"
+
+    def _get_worker_security(self, security: Security | None) -> None:
+        """What a worker needs lies in the cluster's folder, on no command line."""
+
+    async def _fill(self) -> None:
+        """Have the plan's jobs asked for, again and again where Slurm does not answer."""
+        pause = LOOK_SECONDS
+        while self.status == Status.running:
+            wanted = len(self.worker_spec)
+            try:
+                await self._correct_state()
+                return
+            except SlurmUnavailable as error:
+                self._say("", str(error))
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE)
+                while len(self.worker_spec) < wanted:
+                    self.worker_spec.update(self.new_worker_spec())
+            except StudioloError as error:
+                await self.refused(error)
+                return
+
+    async def refused(self, error: StudioloError) -> None:
+        """What nobody waits for was refused: work that waits is told. "I could not ask" is no refusal."""
+        if not isinstance(error, SlurmUnavailable):
+            await self._give_up(str(error))
+
+    async def _give_up(self, why: str) -> None:
+        """Ask for no more workers, and take back those that have not come."""
+        self.failure = NoWorkers(f"{why} No more workers are asked for until you call `scale` or `adapt` again.")
+        self._events.append(Event(time.time(), "", None, "cluster", str(self.failure)))
+        if self._adaptive is not None:
+            self._adaptive.stop()
+        there = {str(worker.name) for worker in self._there()}
+        await self.scale_down([name for name in self.worker_spec if name not in there])
+
+    def _forgive(self) -> None:
+        self.failure, self._failed_starts, self._alone_since = None, 0, None
+
+    async def _wait_for_workers(self, n_workers: int = 0, timeout: Any = None) -> None:
+        began = time.monotonic()
+        limit = dask.utils.parse_timedelta(timeout) if timeout else math.inf
+        while (running := len(self.scheduler.running)) < n_workers:
+            if self.failure is not None:
+                raise self.failure
+            if time.monotonic() - began > limit:
+                raise WorkerStartTimeoutError(running, n_workers, limit)
+            if not running and time.monotonic() - began > self.wait:
+                raise self._too_long()
+            await asyncio.sleep(0.05)
+
+    # --- What Slurm and Dask say of them -----------------------------------------------------------------------------
+
+    async def _follow(self, name: str, job: int) -> None:
+        """On the desk's loop: tell Dask's loop whatever becomes of a job."""
+        watcher = self._desk.watchers[self.request.cluster]
+        watcher.follow(job)
+        try:
+            async for state in watcher.changes(job):
+                self.loop.add_callback(self._heard, name, state)
+                if state.runs_somewhere:
+                    watcher.settle(job)
+        finally:
+            watcher.forget(job)
+
+    def _heard(self, name: str, state: JobState) -> None:
+        """Slurm said something of a worker's job."""
+        worker = self._crew.get(name)
+        if worker is None or self.status in (Status.closing, Status.closed):
+            return
+        if state.is_over:
+            self._errand(self._over(worker, state))
+            return
+        self._crew[name] = known = learn(worker, state)
+        if known.words != worker.words:
+            self._say(name, known.words)
+
+    async def _over(self, worker: Worker, state: JobState) -> None:
+        """A worker's job has ended: as it was told to, or it is lost and another one takes its place."""
+        name = worker.name
+        job = self.workers.get(name)
+        ours = job is None or job.status in (Status.closing, Status.closed)
+        if ours and name not in self.worker_spec:
+            self._end(name, "released", "released", state.end)
+            return
+        used = await self._used(worker, state)
+        log = os.path.join(self.folder, f"{name}.log")
+        words = how_lost(worker, state, self.request.memory, used, _tail(log), ours=ours)
+        if self.status != Status.running:
+            return
+        self._end(name, "lost", words, state.end)
+        for there in self._there():
+            if there.name == name:  # on a node that is gone it would be missed minutes later
+                await self.scheduler.remove_worker(address=there.address, stimulus_id=f"studiolo-lost-{time.time()}")
+        wanted = self.worker_spec.pop(name, None) is not None
+        if self.workers.get(name) is job:
+            self.workers.pop(name, None)
+        if job is not None:
+            job.status = Status.closed
+        self._failed_starts = 0 if worker.came else self._failed_starts + 1
+        if self._failed_starts >= FAILURES:
+            await self._give_up(
+                f"{self._failed_starts} workers in a row ended before they could begin, the last one because {words}. "
+                f"Their logs are in {self.folder}."
+            )
+        elif wanted and not worker.successor and not self._is_adaptive and not self._is_ending(SHORTEST_SECONDS):
+            planned = self.new_worker_spec()
+            self.worker_spec.update(planned)
+            self._say(name, f"replaced by {next(iter(planned))}")
+            await self._fill()
+
+    async def _used(self, worker: Worker, state: JobState) -> float | None:
+        """The most memory (mebibytes) that a worker is known to have held, if that is what it was lost for."""
+        if state.state != "OUT_OF_MEMORY" or worker.job is None:
+            return None
+        told = [there.metrics.get("memory", 0) / (1 << 20) for there in self._there() if there.name == worker.name]
+        with suppress(SlurmError):
+            usage = (await self._at_desk(self._desk.slurm[self.request.cluster].used([worker.job]))).get(worker.job)
+            told.append(usage.memory or 0.0 if usage else 0.0)
+        return max(told, default=0.0) or None
+
+    def _there(self) -> list[Any]:
+        """What Dask's scheduler knows of the workers that it is connected with."""
+        return list(self.scheduler.workers.values())
+
+    def _update_worker_status(self, op: str, msg: Any) -> None:
+        if op == "add":
+            names = [str(there["name"]) for there in msg["workers"].values()]
+            super()._update_worker_status(op, msg)
+            for name in names:
+                self._came(name)
+        else:
+            there = self.scheduler_info["workers"].get(msg, {})
+            super()._update_worker_status(op, msg)
+            self._went(str(there.get("name", "")))
+
+    def _came(self, name: str) -> None:
+        worker = self._crew.get(name)
+        if worker is None:
+            return
+        now = time.time()
+        self._failed_starts = 0
+        self._crew[name] = replace(worker, phase="running", words="runs", came=now, expected=None)
+        self._say(name, f"runs, {now - worker.asked:.1f} s after it was asked for")
+
+    def _went(self, name: str) -> None:
+        """Its connection is gone: Slurm will say why, and is asked at once."""
+        worker = self._crew.get(name)
+        if worker is None or worker.job is None:
+            return
+        self._note(name, "leaving", "its connection ended")
+        watcher = self._desk.watchers[self.request.cluster]
+        self._desk.loop.call_soon_threadsafe(watcher.hurry, worker.job)
+
+    # --- Small things ------------------------------------------------------------------------------------------------
+
+    def _note(self, name: str, phase: Phase, words: str) -> None:
+        worker = self._crew.get(name)
+        if worker is not None and worker.phase != phase:
+            self._crew[name] = replace(worker, phase=phase, words=words)
+            self._say(name, words)
+
+    def _end(self, name: str, phase: Phase, words: str, when: int | None = None) -> None:
+        """A worker is over: it is in the history from now on, and in what was spent."""
+        worker = self._crew.pop(name)
+        if worker.node:
+            seconds = (when or time.time()) - (worker.started or worker.asked)
+            self._spent += amount(held(self.request, self.site), seconds, self.site.prices)
+        self._events.append(Event(time.time(), name, worker.job, phase, words if phase != "lost" else f"lost: {words}"))
+        if follow := self._follows.pop(name, None):
+            follow.cancel()
+
+    def _say(self, name: str, words: str) -> None:
+        worker = self._crew.get(name)
+        phase = worker.phase if worker else "cluster"
+        self._events.append(Event(time.time(), name, worker.job if worker else None, phase, words))
+
+    def _spent_by(self, known: list[Worker]) -> Amount:
+        now, resources, prices = time.time(), held(self.request, self.site), self.site.prices
+        total = self._spent
+        for worker in known:
+            if worker.node:
+                total += amount(resources, now - (worker.started or worker.asked), prices)
+        return total
+
+    def _state(self, known: list[Worker]) -> State:
+        if self.ended:
+            return "failed" if self.failure else "done"
+        if any(worker.phase == "running" for worker in known):
+            return "running"
+        if self.failure:
+            return "failed"
+        if any(worker.phase in ("asked", "starting") for worker in known):
+            return "starting"
+        return "waiting" if known else "running"
+
+    def _scaling_status(self) -> str:
+        """What Dask's own widget shows of the workers, and a sentence that says why."""
+        from html import escape
+
+        return f"{super()._scaling_status()}<p>{escape(self.view().words)}</p>"
+
+    async def _at_desk(self, work: Coroutine[Any, Any, Any]) -> Any:
+        return await asyncio.wrap_future(self._desk.begin(work))
+
+    def _errand(self, work: Coroutine[Any, Any, Any]) -> asyncio.Future[Any]:
+        """Have something done beside, on Dask's loop."""
+        errand = asyncio.ensure_future(work)
+        self._errands.add(errand)
+        errand.add_done_callback(self._errands.discard)
+        return errand
+
+
+def address_of(interface: str) -> str:
+    """The address that this node's workers reach a notebook at."""
+    if interface:
+        return str(get_ip_interface(interface))
+    try:
+        found = socket.gethostbyname(socket.gethostname())
+    except OSError:
+        found = "127.0.0.1"
+    # Some systems give a host's own name to its loopback: then the way to the rest of the world has the address.
+    return str(get_ip()) if found.startswith("127.") else found
+
+
+def _seconds(where: str, value: object) -> float:
+    try:
+        return float(dask.utils.parse_timedelta(value, default="minutes"))
+    except (ValueError, KeyError, TypeError):
+        raise RequestError([Fault(where, shown(value), "a time, such as '90s' or '10m'")]) from None
+
+
+def _tail(path: str) -> str:
+    """The last line of a log, empty where there is none."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_BYTES))
+            return last_line(file.read().decode(errors="replace"))
+    except OSError:
+        return ""
+
+
+def _tidy(root: str) -> None:
+    """Remove what clusters have left whose notebook had no time to: all but the newest, once their session must be over."""
+    entries = sorted(os.scandir(root), key=lambda entry: entry.stat().st_mtime, reverse=True)
+    for entry in entries[KEPT_FOLDERS:]:
+        try:
+            over = 0 < read_handover(entry.path).ends < time.time()
+        except FileNotFoundError:
+            over = True  # closed; its logs were kept for a while
+        except (OSError, ValueError, TypeError):
+            over = False
+        if over:
+            shutil.rmtree(entry.path, ignore_errors=True)
+
+
+async def _done() -> None:
+    return

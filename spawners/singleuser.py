@@ -37,8 +37,10 @@ HUB_AWAY_SECONDS = 120  # a hub that is away longer is not just being restarted
 LONGEST_PAUSE_SECONDS = 5.0
 GIVEN = ("STUDIOLO_HUB", "STUDIOLO_BOOTSTRAP", *VISITOR)
 ONLY_THE_HUB = "this program starts a session's server; only the hub can start it"
-# People can not write to the shared environment, and nodes may not reach PyPI: offer no extensions to install.
-SERVER_ARGUMENTS = ["--LabApp.extension_manager=readonly"]
+# People can not write to the shared environment, and nodes may not reach PyPI: offer no extensions to install. Executed
+# notebooks of batch runs lie in a hidden folder of their home: what is opened by its address is shown, the file browser
+# still lists it only for those who have chosen so.
+SERVER_ARGUMENTS = ["--LabApp.extension_manager=readonly", "--ContentsManager.allow_hidden=True"]
 TRIES = 200
 
 

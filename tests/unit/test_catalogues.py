@@ -187,13 +187,14 @@ def test_plurals_follow_each_language() -> None:
     assert copy_context().run(told, "fr") == "0 things without translation"
 
 
-def test_the_lab_extension_says_as_much_in_each_language() -> None:
-    script = (PACKAGES[1] / "labextension" / "static" / "remoteEntry.js").read_text(encoding="utf-8")
+@pytest.mark.parametrize("name", ["remoteEntry.js", "batch.js"])
+def test_the_lab_extension_says_as_much_in_each_language(name: str) -> None:
+    script = (PACKAGES[1] / "labextension" / "static" / name).read_text(encoding="utf-8")
     said: dict[str, dict[str, tuple[int, list[str]]]] = {}
-    for language, block in re.findall(r"^    (en|fr|de): \{\n(.*?)^    \},$", script, re.DOTALL | re.MULTILINE):
+    for language, block in re.findall(r"^ +(en|fr|de): \{\n(.*?)^ +\},$", script, re.DOTALL | re.MULTILINE):
         said[language] = {
             key: (len(re.findall(r"[.:](?= |$)", text.replace(" :", ":"))), sorted(re.findall(r"%\(\w+\)s", text)))
-            for key, text in re.findall(r'^      (\w+): "(.*)",$', block, re.MULTILINE)
+            for key, text in re.findall(r'^ +(\w+): "(.*)",$', block, re.MULTILINE)
         }
     assert set(said) == {"en", "fr", "de"}
     assert said["en"]

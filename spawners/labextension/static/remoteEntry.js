@@ -5,6 +5,7 @@ window._JUPYTERLAB.studiolo = (() => {
   const MINUTE = 60;
   const WARNINGS = [30, 10, 2]; // minutes before the end
   const SAVE_AT = [2 * MINUTE, 20]; // seconds before the end
+  const place = document.currentScript?.src; // of this file: the others lie beside it
   let shared = {};
 
   const TEXTS = {
@@ -268,7 +269,9 @@ window._JUPYTERLAB.studiolo = (() => {
           new Session({ ServerConnection, settings, url, watchers }).look();
         },
       };
-      return () => ({ __esModule: true, default: plugin });
+      const { batch } = await import(new URL("batch.js", place));
+      const plugins = [plugin, await batch({ lab, languageOf })];
+      return () => ({ __esModule: true, default: plugins });
     },
   };
 })();

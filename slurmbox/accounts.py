@@ -13,6 +13,7 @@ from slurmbox.errors import BoxError, CommandFailed
 from slurmbox.files import copy_tree_contents, ensure_folder
 from slurmbox.instance import Instance
 from slurmbox.packages import program
+from slurmbox.people import Person
 
 LOCK_PATIENCE_S = 15.0
 
@@ -25,6 +26,7 @@ class Account:
     comment: str
     home: Path
     system: bool
+    groups: tuple[str, ...] = ()  # beside its own
 
 
 def wanted(instance: Instance) -> tuple[Account, ...]:
@@ -34,7 +36,10 @@ def wanted(instance: Instance) -> tuple[Account, ...]:
     homes = {instance.hub_user: instance.state / "hub"}
     return tuple(
         Account(name, f"Studiolo daemon,{mark}", homes.get(name, Path("/nonexistent")), True) for name in daemons
-    ) + tuple(Account(p.name, f"{p.full_name},{mark}", instance.homes / p.name, False) for p in instance.people)
+    ) + tuple(
+        Account(p.name, f"{p.full_name},{mark}", instance.homes / p.name, False, groups_of(instance, p))
+        for p in instance.people
+    )
 
 
 def is_ours(instance: Instance, name: str) -> bool:
@@ -52,8 +57,9 @@ def is_ours(instance: Instance, name: str) -> bool:
 
 
 def ensure_daemons(instance: Instance) -> None:
-    """Create the people's group and the daemons' accounts that are missing."""
-    _ensure_people_group(instance)
+    """Create the groups and the daemons' accounts that are missing."""
+    for group in (instance.people_group, *instance.groups):
+        _ensure_group(group)
     for account in wanted(instance):
         if account.system and not is_ours(instance, account.name):
             _useradd(instance, account)
@@ -66,17 +72,22 @@ def ensure_people(instance: Instance) -> None:
             if not is_ours(instance, account.name):
                 _useradd(instance, account)
             _ensure_home(account)
-    members = set(grp.getgrnam(instance.people_group).gr_mem)
+    members = {name: grp.getgrnam(name).gr_mem for name in (instance.people_group, *instance.groups)}
     for person in instance.people:
-        if person.name not in members:
-            _run("usermod", "--append", "--groups", instance.people_group, person.name)
+        if lacking := [name for name in groups_of(instance, person) if person.name not in members[name]]:
+            _run("usermod", "--append", "--groups", ",".join(lacking), person.name)
 
 
-def _ensure_people_group(instance: Instance) -> None:
+def groups_of(instance: Instance, person: Person) -> tuple[str, ...]:
+    """The groups that a person belongs to beside their own: that of all people, and their company's."""
+    return (instance.people_group, instance.group_of(person))
+
+
+def _ensure_group(name: str) -> None:
     try:
-        grp.getgrnam(instance.people_group)
+        grp.getgrnam(name)
     except KeyError:
-        _run("groupadd", "--system", instance.people_group)
+        _run("groupadd", "--system", name)
 
 
 def _useradd(instance: Instance, account: Account) -> None:
@@ -86,7 +97,7 @@ def _useradd(instance: Instance, account: Account) -> None:
     if account.system:
         options += ["--system", "--shell", "/usr/sbin/nologin"]
     else:
-        options += ["--shell", "/bin/bash", "--groups", instance.people_group]
+        options += ["--shell", "/bin/bash", "--groups", ",".join(account.groups)]
     _run("useradd", *options, account.name)
 
 
@@ -110,12 +121,17 @@ def remove(instance: Instance) -> None:
         if ours:
             _run("userdel", account.name)
             _remove_spool(account.name)
+    for group in (instance.people_group, *instance.groups):
+        _remove_group(group)
+
+
+def _remove_group(name: str) -> None:
     try:
-        left = grp.getgrnam(instance.people_group).gr_mem
+        left = grp.getgrnam(name).gr_mem
     except KeyError:
         return
     if not left:
-        _run("groupdel", instance.people_group)
+        _run("groupdel", name)
 
 
 def _remove_spool(name: str) -> None:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import grp
 import os
 import shutil
 import subprocess
@@ -166,6 +167,13 @@ def _folders(instance: Instance) -> None:
     )
     for name, mode, (uid, gid) in plan:
         ensure_folder(state / name, mode=mode, uid=uid, gid=gid)
+    ensure_folder(state / "groups")
+    for group in instance.groups:
+        number = grp.getgrnam(group).gr_gid
+        ensure_folder(state / "groups" / group, mode=0o750, gid=number)
+        for name in ("data", "models"):
+            # Its members add, and nobody removes what is another's.
+            ensure_folder(state / "groups" / group / name, mode=0o3770, gid=number)
     for node in instance.nodes:
         ensure_folder(state / "slurm" / "spool" / node.name)
         if node.gpus and not node.gpus.real:

@@ -94,6 +94,15 @@ class Instance:
     def people_group(self) -> str:
         return tagged("studiolo-people", self.tag)
 
+    def group_of(self, person: Person) -> str:
+        """The unix group of a person's company or institution."""
+        return tagged(f"studiolo-{person.group.lower().replace(' ', '-')}", self.tag)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The unix groups of all companies and institutions."""
+        return tuple(dict.fromkeys(map(self.group_of, self.people)))
+
     @property
     def people(self) -> tuple[Person, ...]:
         return demo_people(self.tag, self.class_size)
@@ -310,7 +319,7 @@ def choose(
     tags += [short_hash(f"{state}#{n}" if n else str(state)) for n in range(20)]
     for tag in tags:
         blank = Instance(state, prefix, tag, "", "", 1, {}, {}, class_size=class_size)
-        if not any(name_exists(n) for n in (*blank.accounts, blank.people_group)):
+        if not any(name_exists(n) for n in (*blank.accounts, *blank.groups, blank.people_group)):
             break
     else:
         raise InstanceError(

@@ -20,6 +20,7 @@ up again by the next hub process (spawners/adoption.py), whatever it had come to
 from __future__ import annotations
 
 import asyncio
+import os
 import pwd
 import secrets
 import time
@@ -451,6 +452,7 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
             "STUDIOLO_PORTS": f"{self.ports[0]}-{self.ports[-1]}",
             "STUDIOLO_MINUTES": str(self.request.minutes),
             "STUDIOLO_SCRATCH": site.paths.scratch,
+            "STUDIOLO_MODELS": os.pathsep.join(site.catalogue.model_folders),
             "STUDIOLO_WORKDIR": self.request.workdir or "",
             "STUDIOLO_SESSION": self.session_id,
             "STUDIOLO_REQUEST": carried(self.request),

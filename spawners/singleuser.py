@@ -22,6 +22,7 @@ import socket
 import ssl
 import sys
 import tempfile
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -31,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 from spawners.identity import VISITOR, Identity, certificate_request, keep, session_context, visitor_context
+from studiolo import modelcache
 
 EXCHANGE_SECONDS = 30
 HUB_AWAY_SECONDS = 120  # a hub that is away longer is not just being restarted
@@ -58,6 +60,8 @@ def main() -> None:
         if granted.identity is not None:
             os.environ.update(keep(granted.identity, os.environ["TMPDIR"]))
         os.environ.update(keep_outline(granted.outline, os.environ["TMPDIR"]))
+        # Beside everything else: a slow file system of models is no reason to keep somebody waiting.
+        threading.Thread(target=find_models, args=(os.environ.pop("STUDIOLO_MODELS", ""),), daemon=True).start()
         enter(os.environ.pop("STUDIOLO_WORKDIR", ""))
         ports = os.environ.pop("STUDIOLO_PORTS", "")
     except SessionError as error:
@@ -176,6 +180,17 @@ def keep_outline(outline: str, folder: str) -> dict[str, str]:
     with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
         file.write(outline)
     return {"STUDIOLO_OUTLINE": path}
+
+
+def find_models(folders: str) -> None:
+    """Make the cache of models that the job's script names lead to all that are at hand (:mod:`studiolo.modelcache`)."""
+    overlay = Path.home() / modelcache.OVERLAY
+    if not folders or os.environ.get("HF_HUB_CACHE") != str(overlay):
+        return  # the environment has a place of its own
+    try:
+        modelcache.fill(overlay, modelcache.sources(folders.split(os.pathsep), os.environ))
+    except OSError as error:
+        print(f"studiolo: models are not linked in {overlay} ({error.strerror})", file=sys.stderr, flush=True)
 
 
 def remove_scratch(folder: str) -> None:

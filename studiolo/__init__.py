@@ -14,20 +14,23 @@ from studiolo.session import Session, session
 _LATER: dict[str, str] = {
     "checkpoint": "studiolo.batch.inside",
     "cluster": "studiolo.dask",
+    "data": "studiolo.data",
+    "models": "studiolo.models",
     "panel": "studiolo.panels",
     "record": "studiolo.batch.inside",
     "run": "studiolo.jobs",
     "runs": "studiolo.jobs",
 }
-"""Names and the modules that they come from; no module of ours may have the name of a function here."""
+"""Names and the modules that they come from, or that they are; no module of ours may have the name of a function here."""
 
-__all__ = ["Session", "checkpoint", "cluster", "panel", "record", "run", "runs", "session"]
+__all__ = ["Session", "checkpoint", "cluster", "data", "models", "panel", "record", "run", "runs", "session"]
 
 
 def __getattr__(name: str) -> Any:
     if name not in _LATER:
         raise AttributeError(f"module 'studiolo' has no attribute {name!r}")
-    return getattr(import_module(_LATER[name]), name)
+    module = import_module(_LATER[name])
+    return module if module.__name__ == f"{__name__}.{name}" else getattr(module, name)
 
 
 def __dir__() -> list[str]:

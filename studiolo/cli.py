@@ -10,6 +10,7 @@ from pathlib import Path
 
 from studiolo import doctor
 from studiolo.errors import StudioloError
+from studiolo.holdings.check import examine
 from studiolo.request import FIELDS, check
 from studiolo.script import render
 from studiolo.session_job import session_job
@@ -23,6 +24,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one subcommand; returns the exit status: 0 fine, 1 faults found, 2 wrong usage."""
     options = _parser().parse_args(arguments)
     try:
+        if options.run == _catalogue_check:  # a folder can be checked where there is no site file
+            return _catalogue_check(options)
         return int(options.run(load(options.site), options))
     except StudioloError as error:
         print(error, file=sys.stderr)
@@ -59,6 +62,32 @@ def _sudoers(site: Site, options: argparse.Namespace) -> int:
     return 0
 
 
+def _catalogue_check(options: argparse.Namespace) -> int:
+    if options.folder:
+        folders = [Path(options.folder)]
+    else:
+        catalogue = load(options.site).catalogue
+        folders = [Path(folder) for folder in (*catalogue.data, *catalogue.models)]
+    faulty = [folder for folder in folders if _examined(folder)]
+    return 1 if faulty else 0
+
+
+def _examined(folder: Path) -> bool:
+    """Print what is wrong with one folder of the catalogue; whether anything is."""
+    sets, wrong = 0, 0
+    try:
+        for path, faults in examine(folder):
+            sets += 1
+            wrong += bool(faults)
+            for fault in faults:
+                print(f"{path}: {fault}")
+    except OSError as error:
+        print(f"{folder}: can not be read ({error.strerror})", file=sys.stderr)
+        return True
+    print(f"{folder}: {sets} data set(s) or model(s), {wrong} with faults")
+    return wrong > 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="studiolo", description="Notebooks on a supercomputer: the operator's command."
@@ -69,12 +98,20 @@ def _parser() -> argparse.ArgumentParser:
         ("doctor", _doctor, "compare the site file with this host and the live cluster"),
         ("script", _script, "print the batch script that a request would give; submits nothing"),
         ("sudoers", _sudoers, "print the sudoers rule that the hub needs"),
+        (
+            "catalogue",
+            _catalogue_check,
+            "check data sets and models: cards, files, hashes, permissions; all faults are listed",
+        ),
     ):
         command = commands.add_parser(name, help=help_text, description=help_text.capitalize() + ".")
         command.set_defaults(run=run)
         command.add_argument("--site", default="/etc/studiolo/site.toml", metavar="FILE", help="default: %(default)s")
         if name == "doctor":
             command.add_argument("--json", action="store_true", help="findings as JSON")
+        if name == "catalogue":
+            command.add_argument("action", choices=["check"])
+            command.add_argument("folder", nargs="?", metavar="FOLDER", help="default: all folders of the site file")
         if name == "script":
             fields = ", ".join(FIELDS)
             command.add_argument("option", nargs="*", metavar="FIELD=VALUE", help=f"fields: {fields}")

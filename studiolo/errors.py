@@ -9,6 +9,10 @@
     ├── RunsUnusable         the person: there is no room for a run's folder in their home
     ├── RunFailed            the person: their notebook, or what its run was given, failed
     ├── NoWorkers            the person: a Dask cluster has no workers, and why it gets none
+    ├── NotAtHand            the person: no such data set or model; what there is instead
+    ├── CardError            whoever keeps the data set or model: what its card says is wrong or not what lies there
+    ├── NotKept              the person: why something was not added to, or not removed from, the catalogue
+    ├── NotLoadable          the person: this can not become what was asked for; what it can become
     └── SlurmError           the cluster
         ├── LauncherFailed   the operator: sudo or the launcher did not do what site.toml promises
         ├── HomeUnusable     the operator: the person's home folder can not be entered
@@ -24,10 +28,14 @@ from dataclasses import dataclass
 from studiolo.language import _, later
 
 __all__ = [
+    "CardError",
     "Fault",
     "HomeUnusable",
     "LauncherFailed",
     "NoWorkers",
+    "NotAtHand",
+    "NotKept",
+    "NotLoadable",
     "OutsideSession",
     "RequestError",
     "RunFailed",
@@ -129,6 +137,26 @@ class RunFailed(StudioloError):
 
 class NoWorkers(StudioloError):
     """A Dask cluster has no workers and gets none, or has waited for the first as long as it was to. The person's move."""
+
+
+class NotAtHand(StudioloError):
+    """The catalogue has no data set or model of this name, as far as this person can see. The person's move."""
+
+
+class CardError(_FaultsError):
+    """A data set or model is not what it should be: all faults of its card. The move of whoever keeps it."""
+
+    headline = "%(source)s: %(count)s fault(s) to mend"
+
+
+class NotKept(_FaultsError):
+    """Something was not added to the catalogue, or not removed; nothing has changed. The person's move."""
+
+    headline = "%(source)s:"
+
+
+class NotLoadable(StudioloError):
+    """A data set can not be loaded into what was asked for. The person's move."""
 
 
 class SlurmError(StudioloError):

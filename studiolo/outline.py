@@ -26,6 +26,7 @@ TOLD: Mapping[str, Any] = {
     "paths": {"prefix", "scratch"},
     "hub": {"node_address", "node_port", "base_url"},  # of which the hub's mark is made
     "clusters": {"__all__": {"conf", "commands", "interface"}},
+    "catalogue": True,
     "partitions": True,
     "accounts": True,
     "environments": True,

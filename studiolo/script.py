@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from studiolo.modelcache import OVERLAY
 from studiolo.request import Request
 from studiolo.site import Environment, Site
 from studiolo.units import slurm_memory, slurm_time
@@ -139,11 +140,17 @@ def render(request: Request, site: Site, job: Job) -> Batch:
         signal=job.signal,
         after=job.after,
     )
-    lines = [*(_open_log(job.log) if own_log else []), "set -e"]
+    lines = [*(_open_log(job.log) if own_log else []), "set -e", *_models(site)]
     lines += [f"module load {shlex.quote(module)}" for module in environment.modules]
     lines += [f"export {key}={shlex.quote(value)}" for key, value in environment.variables.items()]
     lines += [f"exec {shlex.join([*_container(environment, request), *job.command])}", ""]
     return Batch(directives, "#!/bin/bash -l" if environment.modules else "#!/bin/bash", "\n".join(lines))
+
+
+def _models(site: Site) -> list[str]:
+    # Before modules and the environment's own variables, which may say otherwise. Libraries read them when imported.
+    offline = ["export HF_HUB_OFFLINE=1"] if site.catalogue.offline else []
+    return [f'export HF_HUB_CACHE="$HOME/{OVERLAY}"', *offline]
 
 
 def _check(what: str, value: str) -> None:

@@ -35,6 +35,7 @@ else:
 __all__ = [
     "Account",
     "Authentication",
+    "Catalogue",
     "Cluster",
     "Energy",
     "Environment",
@@ -67,6 +68,12 @@ def _absolute(value: str) -> str:
     if not value.startswith("/") or not value.isprintable() or ".." in PurePosixPath(value).parts:
         raise ValueError("an absolute path without '..'")
     return value.rstrip("/") or "/"
+
+
+def _group(value: str) -> str:
+    if value and (value.count("{group}") != 1 or "{" in value.replace("{group}", "") or ".." in value.split("/")):
+        raise ValueError("empty, or an absolute path with {group} in it")
+    return value
 
 
 def _range(value: tuple[int, int]) -> tuple[int, int]:
@@ -378,6 +385,37 @@ class Profile(_Section):
     )
 
 
+class Catalogue(_Section):
+    """Data sets and models at hand in every session, and where people keep those of their own group."""
+
+    data: tuple[Path_, ...] = Field(
+        ("/opt/studiolo/catalogue/data",),
+        description="Folders of data sets, each set a folder with its card, croissant.json. The same on every node; people "
+        "only read them. `studiolo catalogue check` checks them.",
+    )
+    models: tuple[Path_, ...] = Field(
+        ("/opt/studiolo/catalogue/models",),
+        description="Folders of models, laid out as Hugging Face's cache (models--ORG--NAME). People only read them.",
+    )
+    groups: Annotated[
+        str, _pattern(r"(/[A-Za-z0-9_.{}-]+)*", "empty, or an absolute path with {group} in it"), AfterValidator(_group)
+    ] = Field(
+        "/opt/studiolo/catalogue/groups/{group}",
+        description="Where a unix group keeps data sets (in `data`) and models (in `models`) that its members alone see; "
+        "an operator makes the two folders for each group. Empty: groups keep none.",
+    )
+    offline: bool = Field(
+        True,
+        description="Compute nodes do not reach the internet: a model that is not at hand says so at once, instead of "
+        "after many attempts (HF_HUB_OFFLINE=1 in every job).",
+    )
+
+    @property
+    def model_folders(self) -> tuple[str, ...]:
+        """The folders of models, the site's before those of groups (with ``{group}`` in them)."""
+        return (*self.models, *([f"{self.groups}/models"] if self.groups else []))
+
+
 class Site(_Section):
     """A checked site file. Every reference in it holds: a profile's partition exists and its limits fit."""
 
@@ -388,6 +426,7 @@ class Site(_Section):
     authentication: Authentication = Authentication()
     prices: Prices = Prices()
     energy: Energy = Energy()
+    catalogue: Catalogue = Catalogue()
     clusters: dict[Name, Cluster]
     partitions: dict[Name, Partition]
     accounts: dict[Name, Account] = {}
@@ -439,6 +478,7 @@ SINGLE: Mapping[str, type[_Section]] = {
     "authentication": Authentication,
     "prices": Prices,
     "energy": Energy,
+    "catalogue": Catalogue,
 }
 MANY: Mapping[str, type[_Section]] = {
     "clusters": Cluster,

@@ -211,7 +211,7 @@ def assert_one_directive(request: Request, site: Site, job: Job) -> None:
     assert len(lines) == len(directives(script))
     assert all(re.fullmatch(r"#SBATCH --[a-z-]+(=[!-~]+)?", line) for line in lines)
     assert not re.search(r"[\s\"'`$;\\<>()#!*?{}\[\]]", "".join(directives(script).values()))
-    assert len(script.split("\n")) == len(lines) + (7 if job.log.startswith("/") else 5)
+    assert len(script.split("\n")) == len(lines) + (9 if job.log.startswith("/") else 7)
 
 
 @pytest.mark.parametrize("value", ["", "a b", "a\n", "a;b", "a$b", "ä", "a'b"])
@@ -291,9 +291,17 @@ def test_a_login_shell_is_used_only_where_modules_are_loaded(site: Site) -> None
     assert session_script(check({"environment": "box"}, site), site).startswith("#!/bin/bash\n")
 
 
+def test_where_nodes_reach_the_internet_models_may_be_fetched(site: Site) -> None:
+    online = site.model_copy(update={"catalogue": site.catalogue.model_copy(update={"offline": False})})
+    assert "HF_HUB_OFFLINE" not in session_script(check({}, online), online)
+    assert "HF_HUB_CACHE" in session_script(check({}, online), online)
+
+
 def test_modules_are_loaded_in_the_order_of_the_site_before_variables_are_set(site: Site) -> None:
     lines = session_script(check({"environment": "torch"}, site), site).splitlines()
-    assert lines[lines.index("set -e") + 1 :][:3] == [
+    assert lines[lines.index("set -e") + 1 :][:5] == [
+        'export HF_HUB_CACHE="$HOME/.cache/studiolo/models"',
+        "export HF_HUB_OFFLINE=1",
         "module load env/2025.1",
         "module load PyTorch/2.9",
         "export OMP_NUM_THREADS=4",

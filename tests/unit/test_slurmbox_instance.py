@@ -79,7 +79,7 @@ def test_no_free_name_at_all_is_said() -> None:
 
 def test_all_names_fit_unix() -> None:
     instance = chosen(OTHER)
-    for name in (*instance.accounts, instance.people_group):
+    for name in (*instance.accounts, *instance.groups, instance.people_group):
         assert len(name) <= 31
         assert name.replace("-", "").isalnum()
     assert len(set(instance.accounts)) == len(instance.accounts) == 41

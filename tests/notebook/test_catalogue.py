@@ -1,0 +1,97 @@
+"""Two companies in sessions of their own: what the site keeps is there for both, what one keeps is there for it alone."""
+
+from __future__ import annotations
+
+import grp
+import pwd
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hubclient import Hub, until
+from kernels import Kernel, kernel, printed
+from shelves import put, put_model
+
+from studiolo.modelcache import OVERLAY
+
+ADD = """
+import pathlib, studiolo
+folder = pathlib.Path.home() / "new"
+folder.mkdir(exist_ok=True)
+(folder / "sales.csv").write_text("item,sold\\nrice,3\\npasta,4\\n")
+card = studiolo.data.add(folder, name="our-sales", licence="internal", group={group!r})
+"""
+NAMES = "[card.full_name for card in studiolo.data.list()]"
+
+
+@pytest.fixture(scope="module")
+def shelf(box: Any) -> Iterator[str]:
+    """The site's catalogue with a data set and a model in it, of names that nothing else has; their prefix."""
+    tag = f"live-{box.tag}"
+    catalogue = Path(box.prefix) / "catalogue"
+    made = [
+        put(catalogue / "data", f"{tag}-orders", {"orders.csv": b"shop,items\nnorth,3\n"}),
+        put_model(catalogue / "models", f"{tag}/small", {"config.json": b'{"model_type": "bert"}'}),
+    ]
+    yield tag
+    for folder in made:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def aurora(hub: Hub, person: Callable[..., str], shelf: str) -> Iterator[Kernel]:
+    """Somebody of the one company."""
+    with kernel(hub, person("company", 0), {"profile": "learn"}) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def lumen(hub: Hub, person: Callable[..., str], shelf: str) -> Iterator[Kernel]:
+    """Somebody of the other."""
+    with kernel(hub, person("company", 2), {"profile": "learn"}) as running:
+        yield running
+
+
+def test_what_the_site_keeps_is_loaded_in_a_session(aurora: Kernel, shelf: str) -> None:
+    aurora.run("import studiolo")
+    assert printed(aurora, f"studiolo.data.load('{shelf}-orders')['items'].tolist()") == [3]
+    shown = aurora.run("studiolo.data.list()").shown[-1]
+    assert f"{shelf}-orders" in shown["text/html"]
+    assert "CC0-1.0" in aurora.run(f"studiolo.data.card('{shelf}-orders')").shown[-1]["text/html"]
+    refused = aurora.fails(f"studiolo.data.load('{shelf}-order')")
+    assert f"Did you mean {shelf}-orders?" in refused
+    assert "Traceback" not in refused
+
+
+def test_what_a_company_adds_is_its_own(aurora: Kernel, lumen: Kernel, box: Any) -> None:
+    group = next(name for name in box.groups if "aurora" in name)
+    aurora.run(ADD.format(group=group))
+    try:
+        folder = Path(box.state) / "groups" / group / "data" / "our-sales"
+        found = folder.stat()
+        assert (found.st_mode & 0o777, grp.getgrgid(found.st_gid).gr_name) == (0o750, group)
+        assert f"{group}:our-sales" in printed(aurora, NAMES)
+        assert printed(aurora, "studiolo.data.load('our-sales')['sold'].sum().item()") == 7
+        lumen.run("import studiolo")
+        assert "our-sales" not in "".join(printed(lumen, NAMES))
+        assert "NotAtHand" in lumen.fails("studiolo.data.load('our-sales')")
+        # Not by its path either, whatever the library would say.
+        assert "PermissionError" in lumen.fails(f"open({str(folder / 'sales.csv')!r})")
+        assert "one of your groups" in lumen.fails(ADD.format(group=group))
+    finally:
+        aurora.run("studiolo.data.remove('our-sales')")
+    assert "our-sales" not in "".join(printed(aurora, NAMES))
+
+
+def test_hugging_faces_library_finds_the_sites_models_and_says_at_once_what_is_missing(
+    aurora: Kernel, shelf: str
+) -> None:
+    # Linked while the server starts: nobody has imported studiolo for it.
+    overlay = Path(pwd.getpwnam(aurora.person).pw_dir, OVERLAY)
+    until("the links of this session", (overlay / f"models--{shelf}--small").exists)
+    aurora.run("from huggingface_hub import hf_hub_download")
+    assert "bert" in aurora.run(f"print(open(hf_hub_download('{shelf}/small', 'config.json')).read())").text
+    assert "LocalEntryNotFoundError" in aurora.fails(f"hf_hub_download('{shelf}/smal', 'config.json')")
+    assert f"Did you mean {shelf}/small?" in aurora.fails(f"import studiolo; studiolo.models.get('{shelf}/smal')")

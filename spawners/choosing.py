@@ -12,9 +12,10 @@ import time
 from collections.abc import Mapping
 from functools import lru_cache, partial
 
-from spawners.alternatives import Alternative, alternatives, best
+from spawners.alternatives import best
 from spawners.estimates import EstimatePace, Estimates
 from spawners.verdict import Payer, Verdict, View, is_open_question, judge, payer
+from studiolo.alternatives import Alternative, alternatives
 from studiolo.errors import RequestError
 from studiolo.request import Request, check
 from studiolo.script import Directives

@@ -23,12 +23,12 @@ from spawners.endings import endings
 from spawners.engine import SITE_SETTING, Engine, engine_for
 from spawners.everything import others
 from spawners.extend import room_for
-from spawners.rightsize import advice, smaller
 from spawners.streams import EventStream
 from spawners.usage import Usage
 from studiolo.cost import amount, held
 from studiolo.language import _, plural
 from studiolo.request import Request
+from studiolo.rightsize import advice, smaller
 from studiolo.site import Site
 from studiolo.slurm.reasons import pending_words
 from studiolo.slurm.states import JobState

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 from spawners import reporter as reports
 from spawners.reporter import Reporter, read_answer
-from spawners.rightsize import LookBack, Used, advice, asked_of, record, smaller
+from spawners.rightsize import LookBack, Used, asked_of, record
 from spawners.usage import Usage, learn, next_report, report_of
 from studiolo.errors import SlurmUnavailable
 from studiolo.meter import Meter, Totals, parse_gpus, share
 from studiolo.request import check
+from studiolo.rightsize import advice, smaller
 from studiolo.site import Site
 from studiolo.slurm.usage import JobUsage, parse_rest_usage, parse_usage
 

@@ -11,9 +11,10 @@ from clusters import GPU_NODE, HOUR, NOTHING, NOW, cluster, node
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spawners.alternatives import alternatives, best, words
+from spawners.alternatives import best, words
 from spawners.estimates import Foretold
 from spawners.verdict import Payer, Verdict, View, cost, is_open_question, judge, payer, wanted
+from studiolo.alternatives import alternatives
 from studiolo.request import check
 from studiolo.site import Site
 from studiolo.slurm.budgets import Allowance, Budgets

@@ -20,10 +20,23 @@ _LATER: dict[str, str] = {
     "record": "studiolo.batch.inside",
     "run": "studiolo.jobs",
     "runs": "studiolo.jobs",
+    "stop_everything": "studiolo.stopping",
 }
 """Names and the modules that they come from, or that they are; no module of ours may have the name of a function here."""
 
-__all__ = ["Session", "checkpoint", "cluster", "data", "models", "panel", "record", "run", "runs", "session"]
+__all__ = [
+    "Session",
+    "checkpoint",
+    "cluster",
+    "data",
+    "models",
+    "panel",
+    "record",
+    "run",
+    "runs",
+    "session",
+    "stop_everything",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,0 +1,101 @@
+"""An end to everything that somebody has on the cluster through Studiolo, from a notebook; the home page can do the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from studiolo.desk import Desk, desk
+from studiolo.errors import SlurmError
+from studiolo.slurm.states import Tagged
+from studiolo.views import announced
+
+__all__ = ["Stopped", "stop_everything"]
+
+ROUNDS = 3  # what is cancelled may just have submitted something
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """What was ended: how many ``sessions``, batch ``runs`` (a sweep is one), Dask ``workers``, and ``others`` of Studiolo's.
+
+    ``itself`` tells whether the session, or run, that this was called in is among them.
+    """
+
+    sessions: int = 0
+    runs: int = 0
+    workers: int = 0
+    others: int = 0
+    itself: bool = False
+
+    def __repr__(self) -> str:
+        counted = [
+            _many(self.sessions, "session"),
+            _many(self.runs, "batch run"),
+            _many(self.workers, "Dask worker"),
+            _many(self.others, "other job"),
+        ]
+        told = ", ".join(filter(None, counted))
+        if not told:
+            return "Nothing else of yours runs or waits."
+        return f"Stopped: {told}{', this one among them' if self.itself else ''}."
+
+
+def stop_everything(*, this_session: bool = False) -> Stopped:
+    """End everything of yours on the machine, what waits in the queue included: other sessions, batch runs, Dask clusters.
+
+    The session that this is called in goes on, unless ``this_session`` is set: then it ends last. Jobs that you have submitted
+    by other means than Studiolo's are left alone. With a dead kernel, the hub's home page has a button for the same.
+
+    Raises :class:`~studiolo.errors.SlurmError` where Slurm does not answer or refuses; what was stopped until then is.
+    """
+    at = desk()
+    stopped: dict[int, Tagged] = {}
+    for live in announced():
+        view = live.view()
+        if view.kind == "cluster" and not view.is_over:
+            live.act("close")  # else it would ask for other workers in place of those that are cancelled
+            stopped |= {job: Tagged(job, "", "dask", view.identity) for job in view.jobs}
+    troubles: list[SlurmError] = []
+    own = at.session.job if at.session else None
+    for cluster in at.slurm:
+        try:
+            stopped |= at.do(_cancel_others(at, cluster, own))
+        except SlurmError as error:
+            troubles.append(error)
+    if troubles:
+        raise troubles[0]
+    counted = count(stopped.values(), itself=this_session and own is not None)
+    if this_session and own is not None and at.session is not None:
+        cluster = str(at.session.asked.get("cluster") or next(iter(at.slurm)))
+        at.do(at.cancel(cluster, [own]))
+    return counted
+
+
+async def _cancel_others(at: Desk, cluster: str, own: int | None) -> dict[int, Tagged]:
+    """Cancel all tagged jobs of this person's but their own one, and those that come meanwhile."""
+    gone: dict[int, Tagged] = {}
+    for _round in range(ROUNDS):
+        found = {job.job: job for job in await at.slurm[cluster].tagged() if job.job != own and job.job not in gone}
+        if not found:
+            break
+        await at.cancel(cluster, list(found))
+        gone |= found
+    return gone
+
+
+def count(jobs: Iterable[Tagged], *, itself: bool = False) -> Stopped:
+    """Count jobs by what they are."""
+    found = list(jobs)
+    kinds = [job.kind for job in found]
+    return Stopped(
+        sessions=kinds.count("session") + itself,
+        runs=len({job.name for job in found if job.kind == "run"}),
+        workers=kinds.count("dask"),
+        others=sum(kind not in ("session", "run", "dask") for kind in kinds),
+        itself=itself,
+    )
+
+
+def _many(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number != 1 else ''}" if number else ""

@@ -29,6 +29,7 @@ FAMILIES = {
     "scheduler-calls-waiting-60": ("waiting", 1),
     "running-1000": ("running", 1),
     "offers-2000-nodes": ("offers", 5),
+    "dask-4-workers": ("dask_start", 5),
 }
 
 

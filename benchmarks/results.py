@@ -42,6 +42,7 @@ AIMS: Mapping[str, Aim] = {
     "start-page-2000-nodes": Aim(at_most=50),
     "offers-2000-nodes-arriving": Aim(at_most=50),
     "offers-2000-nodes": Aim(at_most=50),
+    "dask-4-workers": Aim(of_stock=0.5, of_floor=1.5),
 }
 
 

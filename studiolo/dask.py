@@ -24,7 +24,7 @@ from collections.abc import Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import dask.config
 from dask_jobqueue.core import Job, JobQueueCluster
@@ -248,7 +248,8 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
             self._adaptive.stop()
         self._forgive()
         if self.asynchronous:
-            return self._errand(self.ask_for(_number("workers", wanted)))
+            self._plan(_number("workers", wanted))
+            return self._errand(self.ask_for(wanted))
         return self.sync(self.ask_for, _number("workers", wanted))
 
     def adapt(
@@ -261,6 +262,8 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
         """
         self._forgive()
         patience = {"idle": _seconds("idle", idle), "keep": _seconds("keep", keep)}
+        # Each job is one worker: what dask-jobqueue says of jobs, it says of workers.
+        minimum, maximum = kwargs.pop("minimum_jobs", minimum), kwargs.pop("maximum_jobs", maximum)
         return super().adapt(Adaptive=CalmAdaptive, minimum=minimum, maximum=maximum, **patience, **kwargs)
 
     def workers_now(self) -> list[Worker]:
@@ -499,9 +502,12 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
                 names += self.scheduler.workers_to_close(n=too_many - len(names), attribute="name")
             await self.scale_down(names)
             return
+        self._plan(n)
+        await self._correct_state()
+
+    def _plan(self, n: int) -> None:
         while len(self.worker_spec) < n:
             self.worker_spec.update(self.new_worker_spec())
-        await self._correct_state()
 
     async def scale_down(self, workers: Any) -> None:
         """Have these workers (names) hand over what they hold, and end."""
@@ -571,8 +577,7 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
                 self._say("", str(error))
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
-                while len(self.worker_spec) < wanted:
-                    self.worker_spec.update(self.new_worker_spec())
+                self._plan(wanted)
             except StudioloError as error:
                 await self.refused(error)
                 return
@@ -615,8 +620,6 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
         try:
             async for state in watcher.changes(job):
                 self.loop.add_callback(self._heard, name, state)
-                if state.runs_somewhere:
-                    watcher.settle(job)
         finally:
             watcher.forget(job)
 
@@ -699,15 +702,21 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
         self._failed_starts = 0
         self._crew[name] = replace(worker, phase="running", words="runs", came=now, expected=None)
         self._say(name, f"runs, {now - worker.asked:.1f} s after it was asked for")
+        self._tell_watcher("settle", worker)
 
     def _went(self, name: str) -> None:
         """Its connection is gone: Slurm will say why, and is asked at once."""
         worker = self._crew.get(name)
-        if worker is None or worker.job is None:
+        if worker is None:
             return
         self._note(name, "leaving", "its connection ended")
-        watcher = self._desk.watchers[self.request.cluster]
-        self._desk.loop.call_soon_threadsafe(watcher.hurry, worker.job)
+        self._tell_watcher("hurry", worker)
+
+    def _tell_watcher(self, what: Literal["settle", "hurry"], worker: Worker) -> None:
+        """How soon Slurm is to be asked again about a worker's job."""
+        if worker.job is not None:
+            watcher = self._desk.watchers[self.request.cluster]
+            self._desk.loop.call_soon_threadsafe(getattr(watcher, what), worker.job)
 
     # --- Small things ------------------------------------------------------------------------------------------------
 

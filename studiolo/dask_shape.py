@@ -24,6 +24,8 @@ def worker_options(site: Site, own: Session | None, given: Mapping[str, Any]) ->
     """
     like = own.like(*SIZE) if own else {}
     asked = {name: value for name, value in given.items() if value is not None}
+    if "hours" in asked:
+        like.pop("minutes", None)
     if "profile" in asked:
         return _charged(site, like, str(asked["profile"])) | asked
     had = dict(own.asked) if own else {}

@@ -73,6 +73,7 @@ def test_what_is_given_goes_before_everything(site: Site) -> None:
     assert options["profile"] == name
     assert options["cpus"] == 1
     assert "memory" not in options
+    assert check(worker_options(site, session_of(site, profile=name, minutes=30), {"hours": 1}), site).minutes == 60
 
 
 def test_no_worker_asks_for_more_time_than_its_notebook_has(site: Site) -> None:

@@ -1,0 +1,260 @@
+"""Dask clusters from a real notebook: workers that come, are refused, wait, are lost, and never outlive what they work for."""
+
+from __future__ import annotations
+
+import signal
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from hubclient import HTTP, Hub, until
+from kernels import Kernel, awaited, kernel, printed
+
+START = "import studiolo, time, os; from dask.distributed import Client\n"
+BUSY = "import time; work = client.submit(lambda: [time.sleep(0.1) for _ in range(6000)]); print(work.key)\n"
+
+
+@pytest.fixture
+def clustered(notebook: Kernel) -> Iterator[Kernel]:
+    """A fresh kernel; whatever cluster a test leaves in it is closed, and its jobs are gone."""
+    notebook.run(START)
+    yield notebook
+    notebook.run("if 'c' in globals(): c.close()")
+    _gone(notebook)
+
+
+@contextmanager
+def partition(hub: Hub, state: str) -> Iterator[None]:
+    """The partition of small sessions in another state."""
+    hub.slurm("scontrol", "update", "PartitionName=cpu", f"State={state}")
+    try:
+        yield
+    finally:
+        hub.slurm("scontrol", "update", "PartitionName=cpu", "State=UP")
+
+
+def _workers(kernel: Kernel, states: str = "PENDING,RUNNING") -> list[int]:
+    """Numbers of the person's jobs that are workers."""
+    rows = kernel.hub.slurm("squeue", "-h", "-t", states, "-o", "%A %k", "-u", kernel.person).splitlines()
+    return [int(number) for number, _, comment in (row.partition(" ") for row in rows) if ":dask:" in comment]
+
+
+def _gone(kernel: Kernel, seconds: float = 30) -> None:
+    until("an end of the workers' jobs", lambda: not _workers(kernel), seconds)
+
+
+def _busy(kernel: Kernel, seconds: float = 30) -> None:
+    """Wait until a worker is in the middle of a task."""
+    awaited(kernel, "a busy worker", "any(client.processing().values())", seconds)
+
+
+def test_workers_come_compute_and_leave_nothing(clustered: Kernel) -> None:
+    clustered.run("c = studiolo.cluster(workers=2); c.wait_for_workers(2, timeout=60); client = Client(c)")
+    assert printed(clustered, "client.gather(client.map(lambda x: x**2, range(5)))") == [0, 1, 4, 9, 16]
+    assert printed(clustered, "[w.phase for w in c.workers_now()]") == ["running", "running"]
+    assert printed(clustered, "c.scheduler_address").startswith("tls://127.0.0.1:")
+    assert printed(clustered, "[c.view().state, c.view().done, c.view().of]") == ["running", 2, 2]
+    assert sorted(printed(clustered, "c.view().jobs")) == sorted(_workers(clustered))
+    folder = Path(printed(clustered, "c.folder"))
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert {stat.S_IMODE((folder / name).stat().st_mode) for name in ("identity.pem", "worker.json")} == {0o600}
+    told = clustered.run("print(*c.history(), sep='\\n')").text
+    assert told.count("s after it was asked for") == 2
+
+    clustered.run("client.close(); c.close()")
+
+    _gone(clustered)
+    assert not folder.exists()
+    assert printed(clustered, "[c.view().state, len(c.workers_now())]") == ["done", 0]
+
+
+def test_a_worker_has_nothing_of_the_session_but_its_modules_and_folder(clustered: Kernel) -> None:
+    clustered.run("os.makedirs('elsewhere', exist_ok=True); os.chdir('elsewhere')")
+    clustered.run("open('mine.py', 'w').write('def seven():\\n    return 7\\n')")
+    clustered.run("c = studiolo.cluster(workers=1); client = Client(c); c.wait_for_workers(1, timeout=60); import mine")
+    assert printed(clustered, "client.submit(mine.seven).result()") == 7
+    environment = printed(clustered, "client.submit(lambda: dict(__import__('os').environ)).result()")
+    assert [name for name in environment if name.startswith("JUPYTER")] == []
+    assert int(environment["SLURM_JOB_ID"]) in _workers(clustered)
+    assert str(printed(clustered, "studiolo.session().job")) not in environment.values()
+    [job] = _workers(clustered)
+    shown = clustered.hub.slurm("scontrol", "show", "job", "-dd", str(job))
+    assert "BEGIN" not in shown + clustered.hub.slurm("scontrol", "write", "batch_script", str(job), "-")
+
+
+def test_what_can_not_be_had_is_said_in_the_cell_that_asks(clustered: Kernel) -> None:
+    assert "one of learn" in clustered.fails("studiolo.cluster(profile='enormous')")
+    assert "at most 16" in clustered.fails("studiolo.cluster(workers=1, cpus=1000)")
+    assert "unknown" in clustered.fails("studiolo.cluster(workers=1, cores=2)")
+    assert "leave `workers` out" in clustered.fails("studiolo.cluster(workers=1, gpus=1)")
+    clustered.run("c = studiolo.cluster()")
+    with partition(clustered.hub, "INACTIVE"):  # Slurm's own words, both for a new cluster and for a larger one
+        assert "SlurmRefused" in clustered.fails("studiolo.cluster(workers=2)")
+        assert "SlurmRefused" in clustered.fails("c.scale(2)")
+    assert printed(clustered, "[len(c.worker_spec), len(c.workers), len(c.workers_now())]") == [0, 0, 0]
+    assert _workers(clustered) == []
+    clustered.run("c.scale(1); c.wait_for_workers(1, timeout=60)")
+
+
+def test_a_worker_that_waits_says_why_and_one_waited_for_too_long_ends_the_waiting(clustered: Kernel) -> None:
+    with partition(clustered.hub, "DOWN"):
+        clustered.run("c = studiolo.cluster(workers=1); c.wait = 2.0; client = Client(c)")
+        awaited(clustered, "the reason", "'closed at the moment' in c.view().words")
+        assert printed(clustered, "c.view().state") == "waiting"
+        told = clustered.fails("client.submit(sum, [1, 2]).result()")
+        assert "NoWorkers: No worker has started" in told
+        assert "closed at the moment" in told
+        assert "No worker has started" in clustered.fails("c.wait_for_workers(1)")
+        [job] = _workers(clustered)
+        clustered.hub.slurm("scontrol", "hold", str(job))
+        awaited(clustered, "the hold", "'on hold' in c.view().words", 120)
+    # Its place in the queue is kept, and who tries again gets the answer.
+    clustered.hub.slurm("scontrol", "release", str(job))
+    assert printed(clustered, "(setattr(c, 'wait', 60.0), client.submit(sum, [1, 2], pure=False).result())[1]") == 3
+    assert _workers(clustered) == [job]
+
+
+def test_a_lost_worker_is_replaced_and_the_work_goes_on(clustered: Kernel) -> None:
+    clustered.run("c = studiolo.cluster(workers=1); client = Client(c); c.wait_for_workers(1, timeout=60)")
+    clustered.run("work = client.map(lambda x: time.sleep(0.5) or x, range(20))")
+    _busy(clustered)
+    [job] = _workers(clustered)
+    clustered.hub.slurm("scancel", str(job))
+    assert printed(clustered, "sum(client.gather(work))") == sum(range(20))
+    assert job not in _workers(clustered)
+    told = clustered.run("print(*c.history(), sep='\\n')").text
+    assert "lost: its job was cancelled, not by this notebook" in told
+    assert "replaced by worker-1" in told
+
+
+def test_workers_that_never_come_are_asked_for_three_times_and_their_log_is_quoted(clustered: Kernel) -> None:
+    clustered.run("c = studiolo.cluster(); client = Client(c); open(f'{c.folder}/worker.json', 'w').write('{half')")
+    clustered.run("c.scale(1)")
+    told = clustered.fails("client.submit(sum, [1, 2]).result()")
+    assert "3 workers in a row ended before they could begin" in told
+    assert "JSONDecodeError" in told
+    assert "JSONDecodeError" in clustered.fails("c.wait_for_workers(1)")
+    assert printed(clustered, "c.view().state") == "failed"
+    folder = Path(printed(clustered, "c.folder"))
+    clustered.run("c.close()")
+    assert len(list(folder.glob("worker-*.log"))) == 3, "logs are kept where something failed"
+    assert not (folder / "identity.pem").exists()
+
+
+def test_a_worker_that_takes_too_much_memory_says_how_much(clustered: Kernel) -> None:
+    clustered.run("c = studiolo.cluster(workers=1, memory='1G'); client = Client(c); c.wait_for_workers(1, timeout=60)")
+    clustered.run("work = client.submit(lambda: len(bytearray(3_000_000_000)) and __import__('time').sleep(600))")
+    awaited(clustered, "the loss", "any('out of memory' in str(e) for e in c.history())", 120)
+    told = clustered.run("print(*c.history(), sep='\\n')").text
+    assert "of 1.0 GB): ask for more memory" in told
+    clustered.run("work.cancel()")
+
+
+def test_a_busy_worker_is_gone_seconds_after_its_kernel_was_killed(notebook: Kernel) -> None:
+    notebook.run(START + "c = studiolo.cluster(workers=1); client = Client(c); c.wait_for_workers(1, timeout=60)")
+    notebook.run(BUSY)
+    _busy(notebook)
+    notebook.kill(signal.SIGKILL)
+    until("the end of the worker", lambda: not _workers(notebook, "RUNNING"), 5)
+    until("the end of its processes", lambda: not _processes(notebook), 10)
+    notebook.revived()
+
+
+def test_a_worker_leaves_a_kernel_that_hangs(notebook: Kernel) -> None:
+    cell = "c = studiolo.cluster(workers=1, silence=3); client = Client(c); c.wait_for_workers(1, timeout=60)"
+    notebook.run(START + cell)
+    notebook.run(BUSY)
+    _busy(notebook)
+    log = Path(printed(notebook, "c.folder")) / "worker-0.log"
+    notebook.kill(signal.SIGSTOP)
+    try:
+        _gone(notebook)
+        assert "its notebook has not answered for 3 s" in log.read_text()
+    finally:
+        notebook.kill(signal.SIGCONT)
+    notebook.run("c.close()")
+
+
+def test_a_restarted_kernel_leaves_no_worker(notebook: Kernel) -> None:
+    notebook.run(START + "c = studiolo.cluster(workers=1); c.wait_for_workers(1, timeout=60)")
+    with partition(notebook.hub, "DOWN"):
+        notebook.run("c.scale(2)")
+        notebook.restart()
+        _gone(notebook, 10)
+
+
+def test_a_worker_that_starts_after_its_cluster_ends_at_once(notebook: Kernel) -> None:
+    with partition(notebook.hub, "DOWN"):
+        notebook.run(START + "c = studiolo.cluster(workers=1)")
+        [job] = _workers(notebook)
+        log = Path(printed(notebook, "c.folder")) / "worker-0.log"
+        notebook.kill(signal.SIGKILL)
+        notebook.revived()
+        assert _workers(notebook) == [job]
+    _gone(notebook)
+    assert "can not be reached" in log.read_text()
+    took = until(
+        "its end in the books", lambda: notebook.hub.slurm("sacct", "-XnP", "-j", str(job), "-o", "State,ElapsedRaw")
+    )
+    assert took.split()[0] in ("FAILED|0", "FAILED|1"), "longer than a blink"
+
+
+def test_workers_near_the_end_of_their_time_hand_over_what_they_hold(clustered: Kernel) -> None:
+    clustered.run("c = studiolo.cluster(workers=1, minutes=1); client = Client(c); c.wait_for_workers(1, timeout=60)")
+    clustered.run("kept = client.submit(lambda: (os.getpid(), os.urandom(8).hex())); first = kept.result()")
+    awaited(clustered, "the successor", "[w.name for w in c.workers_now() if w.phase == 'running'] == ['worker-1']")
+    assert printed(clustered, "list(kept.result()) == list(first)"), "computed anew instead of handed over"
+    told = clustered.run("print(*c.history(), sep='\\n')").text
+    assert "worker-1 takes over" in told
+    assert "lost" not in told
+
+
+def test_scaling_by_work_brings_workers_and_lets_them_go(clustered: Kernel) -> None:
+    clustered.run("c = studiolo.cluster(); c.adapt(0, 2, idle='3s'); client = Client(c)")
+    assert printed(clustered, "client.gather(client.map(lambda x: time.sleep(0.2) or x, range(8)))") == list(range(8))
+    awaited(clustered, "idle workers' end", "not c.workers_now()")
+    assert "lost" not in clustered.run("print(*c.history(), sep='\\n')").text
+    assert printed(clustered, "client.submit(sum, [4, 5]).result()") == 9
+
+
+def test_the_dashboard_is_there_through_the_hub_and_nowhere_else(clustered: Kernel) -> None:
+    clustered.run("c = studiolo.cluster()")
+    link = printed(clustered, "c.dashboard_link")
+    headers = {"Authorization": f"token {clustered.token}"}
+    address = clustered.hub.url.rstrip("/") + link
+    assert HTTP.get(address, headers=headers).status_code == 200
+    plots = HTTP.get(
+        address.removesuffix("status") + "individual-plots.json", headers=headers
+    )  # as dask-labextension does
+    assert plots.status_code == 200
+    assert "Individual Task Stream" in plots.json()
+    port = link.partition("/proxy/")[2].partition("/")[0]
+    assert HTTP.get(f"http://127.0.0.1:{port}/status").status_code == 404, "everybody on the node could read it"
+
+
+def test_a_cluster_works_with_await_and_context_managers(clustered: Kernel) -> None:
+    clustered.run(
+        "async with studiolo.cluster(workers=1, asynchronous=True) as d:\n"
+        "    async with Client(d, asynchronous=True) as client:\n"
+        "        print(await client.submit(sum, [1, 2]))"
+    )
+    _gone(clustered)
+    clustered.run(
+        "with studiolo.cluster(workers=1) as d, Client(d) as client:\n    print(client.submit(sum, [1, 2]).result())"
+    )
+    _gone(clustered)
+
+
+def test_waiting_workers_end_with_their_session(hub: Hub, person: Callable[..., str]) -> None:
+    with kernel(hub, person("learner", 5), {"profile": "learn"}) as running, partition(hub, "DOWN"):
+        running.run(START + "c = studiolo.cluster(workers=2)")
+        assert len(_workers(running)) == 2
+        running.kill(signal.SIGSTOP)  # its own end tells nobody
+        hub.stop(running.person)
+        _gone(running)
+
+
+def _processes(kernel: Kernel) -> list[str]:
+    return [line for line in kernel.hub.processes(kernel.person) if "dask_worker" in line]

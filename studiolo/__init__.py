@@ -20,6 +20,7 @@ _LATER: dict[str, str] = {
     "record": "studiolo.batch.inside",
     "run": "studiolo.jobs",
     "runs": "studiolo.jobs",
+    "sweep": "studiolo.jobs",
     "stop_everything": "studiolo.stopping",
 }
 """Names and the modules that they come from, or that they are; no module of ours may have the name of a function here."""
@@ -36,6 +37,7 @@ __all__ = [
     "runs",
     "session",
     "stop_everything",
+    "sweep",
 ]
 
 

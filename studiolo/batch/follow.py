@@ -6,6 +6,7 @@ import asyncio
 import time
 from contextlib import suppress
 from dataclasses import asdict, fields
+from pathlib import Path
 from typing import Any
 
 from studiolo.batch import folder
@@ -109,13 +110,19 @@ class Follower:
             progress,
             slurm,
             submitted=number is not None or time.time() - self.record.submitted < 3600,
-            cancelled=self.cancelled or bool(folder.read_json(self.place.base / folder.JOB).get("cancelled")),
+            cancelled=self.cancelled
+            or any(folder.read_json(where / folder.JOB).get("cancelled") for where in self._told),
             silent=(watcher := self.watcher()) is not None and watcher.silent_since is not None,
             recent=slurm is not None and slurm.end is not None and time.time() - slurm.end < LAG_SECONDS,
         )
         if verdict.is_over:
             self._verdict = verdict
         return verdict
+
+    @property
+    def _told(self) -> set[Path]:
+        """Where it is kept that somebody has asked for its end: at the run, or at the sweep that it belongs to."""
+        return {self.place.base, self.place.own}
 
     # --- What is done ------------------------------------------------------------------------------------------------
 
@@ -145,10 +152,9 @@ class Follower:
             return
         at = desk()
         self.cancelled = True
-        told = folder.read_json(self.place.base / folder.JOB)
-        if self.place.index is None:
-            with suppress(OSError):
-                folder.write_json(self.place.base / folder.JOB, {**told, "cancelled": time.time()})
+        told = folder.read_json(self.place.own / folder.JOB)
+        with suppress(OSError):  # a hint for other kernels, no more
+            folder.write_json(self.place.own / folder.JOB, {**told, "cancelled": time.time()})
         at.do(_cancel(at, self.record.cluster, number))
 
 

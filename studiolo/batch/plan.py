@@ -22,7 +22,7 @@ from studiolo.script import Job
 from studiolo.session import REQUEST, Session
 from studiolo.site import Site
 
-__all__ = ["Plan", "like_session", "plan_run", "points_of", "rehearsal_of"]
+__all__ = ["Plan", "changed", "like_session", "plan_run", "points_of", "rehearsal_of"]
 
 LIKE = (
     "profile",
@@ -191,7 +191,7 @@ def _files(site: Site, notebook: Mapping[str, Any]) -> dict[str, bytes]:
     return {folder.SOURCE: text.encode(errors="replace"), folder.SITE: outline(site).encode()}
 
 
-def rehearsal_of(plan: Plan, desk: Desk, known: Sequence[Parameter] | None) -> Plan:
+def rehearsal_of(plan: Plan, known: Sequence[Parameter] | None) -> Plan:
     """The same on tiny resources and for minutes: what is missing shows there, before a long wait in the queue.
 
     A notebook that declares a parameter ``rehearsal`` is told with it, so that it can take a tenth of its data.
@@ -219,6 +219,16 @@ def rehearsal_of(plan: Plan, desk: Desk, known: Sequence[Parameter] | None) -> P
         request={name: value for name, value in asdict(tiny).items() if name != "workdir"},
     )
     return Plan(record, tiny, plan.files)
+
+
+def changed(options: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of an earlier run with these changes; what names the same thing in another way goes."""
+    kept = dict(options)
+    for one, other in (("gpus", "shards"), ("hours", "minutes")):
+        if one in changes or other in changes:
+            kept.pop(one, None)
+            kept.pop(other, None)
+    return {**kept, **{name: value for name, value in changes.items() if name != "resume"}}
 
 
 def points_of(grid: object) -> list[dict[str, Any]]:

@@ -39,6 +39,7 @@ LEAVE_SECONDS = 25.0  # before the walltime, to be put back into the queue
 MOST_ATTEMPTS = 100
 KERNEL_SECONDS = 300.0
 LONGEST_TEXT = 4000
+LONGEST_SOCKET = 100  # of the 107 bytes that the name of a socket may have
 
 
 def main() -> None:
@@ -236,7 +237,10 @@ class Run:
                 return KernelSpec(argv=argv, display_name=kernel_name, language="python", interrupt_mode="signal")
 
         # Other people work on this node: nobody but the owner of a socket of unix gets at it.
-        manager = AsyncKernelManager(kernel_spec_manager=OwnKernel(), transport="ipc")
+        # Named by their whole path: else they lie in the notebook's folder, where those of all its runs have the same names.
+        sockets = str(self.scratch / "runtime" / "k")
+        way = {"transport": "ipc", "ip": sockets} if len(sockets.encode()) <= LONGEST_SOCKET else {}
+        manager = AsyncKernelManager(kernel_spec_manager=OwnKernel(), **way)
         environment = {**os.environ, FOLDER: str(self.place.own)}
         # Both before the libraries below are imported, which the kernel's own start takes as long as.
         await manager.start_kernel(env=environment)

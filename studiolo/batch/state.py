@@ -119,7 +119,8 @@ def _ended(progress: Progress | None, slurm: JobState, cancelled: bool) -> Verdi
     if slurm.state == "CANCELLED" and slurm.reason.startswith("DependencyNeverSatisfied"):
         return Verdict("failed", REHEARSAL, "refused")
     other: tuple[State, str, str] = ("cancelled", CANCELLED, "") if cancelled else ("failed", LOG, "log")
-    state, words, kind = _ENDS.get(slurm.state, other)
+    # Of a task of an array that is cancelled while it waits, Slurm keeps nothing at all.
+    state, words, kind = other if cancelled and slurm.state == "VANISHED" else _ENDS.get(slurm.state, other)
     return Verdict(state, words.format(where=where_words(progress)), kind)
 
 

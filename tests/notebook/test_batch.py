@@ -165,3 +165,37 @@ def test_a_run_is_found_again_by_another_kernel(at: Desk, hub: Hub) -> None:
         assert printed(other, "[run.id, run.state]") == [name, "running"]
         other.run("run.cancel()")
         assert awaited(other, "a cancelled run", "run.state == 'cancelled'")
+
+
+def test_a_sweep_is_one_job_array_and_a_table(at: Desk) -> None:
+    path = at.notebook(
+        "sweep.ipynb",
+        cell("lr = 1.0\nseed = 0", "parameters"),
+        cell("import studiolo\nstudiolo.record(loss=lr * (seed + 1))\nassert not (lr == 0.5 and seed == 1)"),
+    )
+    at.kernel.run(
+        f"sweep = studiolo.sweep({path}, {{'lr': [0.5, 0.25], 'seed': range(2)}}, at_once=3, hours='5m', cpus=1)"
+    )
+    assert at.said("sweep.job") in at.hub.jobs(at.kernel.person)
+    assert at.said("sweep.wait(160).state") == "failed"
+    assert at.said("[run.state for run in sweep]") == ["done", "failed", "done", "done"]
+    assert "3 done, 1 failed. Run 1: Cell 2 of 2 failed with AssertionError" in at.said("sweep.why")
+    table = at.said("sweep.table().drop(columns=['why', 'notebook', 'hours', 'gpu_hours']).values.tolist()")
+    assert table == [[0.5, 0, 0.5, "done"], [0.5, 1, 1.0, "failed"], [0.25, 0, 0.25, "done"], [0.25, 1, 0.5, "done"]]
+    assert at.said("(sweep.table()['hours'] > 0).all().item()")
+    assert at.said("[sweep.plot().get_xlabel(), sweep.plot().get_ylabel()]") == ["lr", "loss"]
+    # Found again as what it is; a single run of it is one like any other.
+    assert at.said("[type(studiolo.runs()[0]).__name__, len(studiolo.runs()[0])]") == ["Sweep", 4]
+    assert at.said("sweep[3].result") == {"loss": 0.5}
+
+
+def test_a_sweep_is_cancelled_as_a_whole_or_one_run_at_a_time(at: Desk) -> None:
+    path = at.notebook("wait.ipynb", cell("n = 0", "parameters"), cell("import time; time.sleep(600)"))
+    at.kernel.run(f"sweep = studiolo.sweep({path}, {{'n': range(3)}}, at_once=1, hours='15m', cpus=1)")
+    awaited(at.kernel, "a running run", "[run.state for run in sweep] == ['running', 'waiting', 'waiting']")
+    at.kernel.run("sweep[2].cancel()")
+    awaited(at.kernel, "a cancelled run that waited", "sweep[2].state == 'cancelled'")
+    assert at.said("sweep[0].state") == "running"
+    at.kernel.run("sweep.cancel()")
+    awaited(at.kernel, "the end of all", "[run.state for run in sweep] == ['cancelled'] * 3")
+    assert at.said("sweep.state") == "cancelled"

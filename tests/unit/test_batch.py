@@ -21,7 +21,9 @@ from studiolo.batch.parameters import check_parameters, declared, injected, plai
 from studiolo.batch.plan import like_session, plan_run, points_of, rehearsal_of
 from studiolo.batch.progress import Progress, Trouble, read_progress
 from studiolo.batch.snapshot import git_state, notebook_path, read_notebook
-from studiolo.batch.state import hopeless, judge
+from studiolo.batch.state import Verdict, hopeless, judge
+from studiolo.batch.sweep import summary
+from studiolo.batch.table import plotted, row, tabled
 from studiolo.desk import Desk
 from studiolo.errors import RequestError, RunsUnusable
 from studiolo.request import check
@@ -258,7 +260,7 @@ def test_a_rehearsal_is_small_short_and_told_that_it_is_one(at_desk: Desk, site:
     path = tmp_path / "a.ipynb"
     path.write_text(json.dumps(notebook(code("lr = 1\nrehearsal = False", "parameters"))))
     plan = plan_run(at_desk, path, {"lr": 2}, {"hours": 8, "cpus": 16, "gpus": 4, "memory": "200G"})
-    tiny = rehearsal_of(plan, at_desk, declared(read_notebook(path)))
+    tiny = rehearsal_of(plan, declared(read_notebook(path)))
     assert (tiny.request.minutes, tiny.request.cpus, tiny.request.gpus, tiny.request.memory) == (10, 2, 1, 16384)
     assert tiny.record.parameters == {"lr": 2, "rehearsal": True}
     after = render(plan.request, site, plan.job(Place(Path("/r/x")), site, after=7))
@@ -337,6 +339,11 @@ def test_what_is_true_of_a_run(progress: Progress | None, slurm: JobState | None
     found = judge(progress, slurm)
     assert found.state == state
     assert words in found.why
+
+
+def test_a_cancelled_task_that_slurm_has_dropped_was_cancelled() -> None:
+    assert judge(None, JobState(1, "VANISHED"), cancelled=True).state == "cancelled"
+    assert judge(None, JobState(1, "VANISHED")).state == "failed"
 
 
 def test_a_silent_slurm_ends_no_run_and_says_so() -> None:
@@ -451,3 +458,83 @@ def test_a_run_that_goes_on_finds_what_it_saved(tmp_path: Path, monkeypatch: pyt
         saved.leave()
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     assert inside.checkpoint().resumed
+
+
+# --- Sweeps ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("states", "together"),
+    [
+        (["waiting", "waiting"], "waiting"),
+        (["running", "waiting"], "running"),
+        (["done", "waiting"], "running"),
+        (["done", "done"], "done"),
+        (["done", "failed", "cancelled"], "failed"),
+        (["done", "cancelled"], "cancelled"),
+        (["unknown", "unknown"], "unknown"),
+    ],
+)
+def test_many_runs_are_one_state_and_a_count(states: list[Any], together: str) -> None:
+    found = summary([Verdict(state, f"because of {n}") for n, state in enumerate(states)])
+    assert found.state == together
+    assert f"{states.count(states[0])} {states[0]}" in found.why
+
+
+def test_a_sweeps_failure_names_the_first_run_that_failed() -> None:
+    assert summary([Verdict("done"), Verdict("failed", "Cell 7.")]).why == "1 done, 1 failed. Run 1: Cell 7."
+
+
+def test_a_row_keeps_apart_what_has_the_same_name() -> None:
+    found = row(
+        {"lr": 1, "state": "x"}, {"lr": 2, "why": 3, "acc": 0.5}, Verdict("done"), seconds=7200, gpus=0.25, link="/n"
+    )
+    assert found == {
+        "lr": 1,
+        "parameter.state": "x",
+        "result.lr": 2,
+        "result.why": 3,
+        "acc": 0.5,
+        "state": "done",
+        "why": "",
+        "hours": 2.0,
+        "gpu_hours": 0.5,
+        "notebook": "/n",
+    }
+
+
+def test_a_table_has_a_row_for_each_run_and_empty_cells_where_nothing_was_recorded() -> None:
+    rows = [
+        row({"lr": 1}, {}, Verdict("waiting"), seconds=None, gpus=1, link=""),
+        row({"lr": 2}, {"acc": 0.5}, Verdict("done"), seconds=36, gpus=1, link=""),
+    ]
+    table = tabled(rows)
+    assert list(table.columns) == ["lr", "acc", "state", "why", "hours", "gpu_hours", "notebook"]
+    assert table["acc"].isna().tolist() == [True, False]
+    assert list(tabled([]).columns) == ["state", "why", "hours", "gpu_hours", "notebook"]
+
+
+def test_a_plot_takes_what_varies_and_says_what_there_is() -> None:
+    import matplotlib
+
+    matplotlib.use("agg")
+    rows = [
+        row(
+            {"same": 1, "lr": lr, "seed": seed},
+            {"name": "x", "acc": lr + seed},
+            Verdict("done"),
+            seconds=1,
+            gpus=0,
+            link="",
+        )
+        for lr in (0.0001, 0.01)
+        for seed in (0, 1)
+    ]
+    axes = plotted(tabled(rows), ["same", "lr", "seed"], ["name", "acc"])
+    assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_xscale()) == ("lr", "acc", "log")
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["seed = 0", "seed = 1"]
+    assert plotted(tabled(rows), ["lr"], [], x="seed", y="acc", by="lr").get_xlabel() == "seed"
+    with pytest.raises(RequestError, match="y = 'loss': one of"):
+        plotted(tabled(rows), ["lr"], ["acc"], y="loss")
+    with pytest.raises(RequestError, match="y: one of"):
+        plotted(tabled(rows), ["lr"], [])

@@ -1,0 +1,268 @@
+"""One run, for whoever sent it: how it is, what it gave, and what can be done with it."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import json
+import os
+import time
+from collections.abc import Generator, Mapping
+from pathlib import Path
+from typing import Any
+
+from studiolo.batch import folder
+from studiolo.batch.folder import Place, Record, read_record
+from studiolo.batch.follow import ANSWER_SECONDS, Follower, here
+from studiolo.batch.plan import changed, plan_run
+from studiolo.batch.progress import Progress
+from studiolo.cost import amount
+from studiolo.desk import desk
+from studiolo.errors import RunFailed
+from studiolo.site import Site
+from studiolo.slurm.arrays import split
+from studiolo.slurm.usage import JobUsage
+from studiolo.views import CANCEL, JobView, Resources
+
+__all__ = ["Run", "lab_link", "resources_of", "view_html"]
+
+LOG_BYTES = 256 << 10
+
+
+class Text(str):
+    """Text that a notebook shows as it is."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)
+
+
+class Run:
+    """One notebook as a batch job. Get one from :func:`run` or :func:`runs`; it is the same in every kernel."""
+
+    def __init__(self, place: Place, record: Record) -> None:
+        self._place, self._record = place, record
+        self._follower = Follower(place, record)
+
+    # --- What it is --------------------------------------------------------------------------------------------------
+
+    @property
+    def id(self) -> str:
+        """Its name, such as ``"20261122-154501-k3f9"``; runs of a sweep have their number behind it."""
+        return self._place.id if self._place.index is None else f"{self._place.id}/{self._place.index}"
+
+    @property
+    def folder(self) -> Path:
+        """Where all that is known of it lies."""
+        return self._place.own
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """What its notebook was given."""
+        index, points = self._place.index, self._record.points
+        return {**self._record.parameters, **(points[index] if index is not None and index < len(points) else {})}
+
+    @property
+    def job(self) -> int | None:
+        """Slurm's number of its job (of the job array, for a run of a sweep); ``None`` where nobody knows it."""
+        number = self._follower.number()
+        return None if number is None else split(number)[0]
+
+    @property
+    def rehearsal(self) -> Run | None:
+        """The rehearsal that it waits or waited for; ``None`` where there is none."""
+        place = folder.find(self._record.rehearsal)
+        known = read_record(place) if place is not None else None
+        return Run(place, known) if place is not None and known is not None else None
+
+    # --- How it is ---------------------------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> str:
+        """One of :data:`studiolo.views.State`: "waiting", "starting", "running", "stopping", "done", "failed", "cancelled", or
+        "unknown" while Slurm has not told of it."""
+        return self._follower.verdict(ANSWER_SECONDS).state
+
+    @property
+    def why(self) -> str:
+        """One sentence: why it waits, which cell it is in, how it failed and what to do."""
+        return self._follower.verdict(ANSWER_SECONDS).why
+
+    @property
+    def progress(self) -> Progress | None:
+        """How far it is by its own word: cells done, the one at work, memory and cores in use; ``None`` before it begins."""
+        return self._follower.progress()
+
+    @property
+    def notebook(self) -> Path:
+        """The executed copy of the notebook: its outputs so far while it runs, the notebook as it was sent before."""
+        executed = self._place.own / folder.OUTPUT
+        return executed if executed.exists() else self._place.base / folder.SOURCE
+
+    @property
+    def link(self) -> str:
+        """The address of the executed copy in JupyterLab; empty where its file browser does not reach it."""
+        return lab_link(self.notebook)
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """What the notebook passed to ``studiolo.record`` so far."""
+        return folder.read_json(self._place.own / folder.RESULT)
+
+    def log(self, lines: int = 50) -> str:
+        """The last lines of what it printed."""
+        try:
+            with open(self._place.own / folder.LOG, "rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - LOG_BYTES))
+                text = file.read().decode(errors="replace")
+        except OSError:
+            return Text("")
+        return Text("\n".join(text.splitlines()[-lines:]))
+
+    @property
+    def usage(self) -> JobUsage | None:
+        """What it used, by Slurm's accounting (memory in mebibytes); ``None`` while it runs, or where Slurm does not tell.
+
+        What it uses at the moment is ``run.progress``.
+        """
+        at, number = here(), self._follower.number()
+        if at is None or number is None or self._record.cluster not in at.slurm or self._place.index is not None:
+            return None
+        return at.do(at.slurm[self._record.cluster].used([number])).get(number)
+
+    # --- What can be done --------------------------------------------------------------------------------------------
+
+    def cancel(self) -> None:
+        """End it, or take it out of the queue; its outputs so far are kept. What is over already stays as it is."""
+        if not self._follower.verdict().is_over:
+            self._follower.cancel(self._follower.number())
+
+    def wait(self, timeout: float | None = None) -> Run:
+        """Wait until it is over, ``timeout`` seconds at most; interrupting the cell ends the waiting, not the run.
+
+        Raises :class:`~studiolo.errors.RunFailed` where it failed or was cancelled, ``TimeoutError``.
+        """
+        at = desk()
+        try:
+            at.do(self._follower.until_over(at, timeout))
+        except (TimeoutError, asyncio.TimeoutError):
+            raise TimeoutError(f"The run is not over after {timeout:g} s: it is {self.state}. {self.why}") from None
+        return self._outcome()
+
+    def __await__(self) -> Generator[Any, None, Run]:
+        return self._awaited().__await__()
+
+    async def _awaited(self) -> Run:
+        at = desk()
+        await asyncio.wrap_future(at.begin(self._follower.until_over(at, None)))
+        return self._outcome()
+
+    def _outcome(self) -> Run:
+        verdict = self._follower.verdict()
+        if verdict.state != "done":
+            raise RunFailed(self, verdict.why or f"The run is {verdict.state}.")
+        return self
+
+    def again(self, parameters: Mapping[str, Any] | None = None, *, rehearse: bool = False, **changes: Any) -> Any:
+        """Run the same notebook, as it was kept, once more; ``parameters`` and resources named here are changed."""
+        from studiolo.batch.submit import submit  # which makes runs
+
+        plan = plan_run(
+            desk(),
+            self._record.notebook,
+            {**self.parameters, **(parameters or {})},
+            changed(self._record.options, changes),
+            resume=bool(changes.get("resume", self._record.resume)),
+            source=json.loads((self._place.base / folder.SOURCE).read_bytes()),
+            title=self._record.title,
+        )
+        return submit(plan, rehearse=rehearse)
+
+    # --- How it is shown ---------------------------------------------------------------------------------------------
+
+    def view(self) -> JobView:
+        """What panels show: what is known already. Asks nobody."""
+        verdict, progress = self._follower.verdict(), self._follower.progress()
+        at = here()
+        request = self._record.request
+        resources = resources_of(request, at.site if at else None)
+        slurm = self._follower.slurm(self._follower.number(progress)) if not verdict.is_over else self._follower._end
+        started = (progress.started or None) if progress else None
+        ended = (progress.ended or None) if progress and verdict.is_over else None
+        ended = ended or (slurm.end if slurm is not None and slurm.is_over else None)
+        spent = None
+        if at is not None and started and resources is not None:
+            spent = amount(resources, (ended or time.time()) - started, at.site.prices)
+        number = self.job
+        return JobView(
+            kind="run",
+            identity=self.id,
+            name=self._record.file,
+            state=verdict.state,
+            words=verdict.why,
+            jobs=(number,) if number else (),
+            cluster=self._record.cluster,
+            asked=self._record.submitted or None,
+            started=started,
+            expected=float(slurm.start) if slurm is not None and slurm.is_pending and slurm.start else None,
+            ends=started + 60 * self._record.minutes if started and self._record.minutes and not ended else None,
+            ended=ended,
+            done=progress.done if progress else None,
+            of=progress.cells if progress else None,
+            unit="cells",
+            resources=resources,
+            spent=spent,
+            ceiling=amount(resources, 60 * self._record.minutes, at.site.prices) if at and resources else None,
+            link=self.link,
+            link_words="Open the executed notebook" if self.link else "",
+            actions=() if verdict.is_over else (CANCEL,),
+        )
+
+    def act(self, action: str) -> None:
+        """What a panel's button does."""
+        if action == CANCEL.name:
+            self.cancel()
+
+    def __repr__(self) -> str:
+        verdict = self._follower.verdict(ANSWER_SECONDS)
+        return " ".join(filter(None, [f"Run {self.id} of {self._record.file}: {verdict.state}.", verdict.why]))
+
+    def _repr_html_(self) -> str:
+        return view_html(self.view())
+
+
+def resources_of(request: Mapping[str, Any], site: Site | None) -> Resources | None:
+    """What a job of this request holds, as its folder has kept it."""
+    numbers = {name: request.get(name) for name in ("cpus", "memory", "gpus", "shards")}
+    if not all(isinstance(value, int) for value in numbers.values()):
+        return None
+    partition = site.partitions.get(str(request.get("partition"))) if site is not None else None
+    of = partition.shards_per_gpu if partition is not None else 0
+    return Resources(**numbers, shards_per_gpu=of, gpu_type=partition.gpu_type if partition is not None else "")  # type: ignore[arg-type]
+
+
+def lab_link(path: Path) -> str:
+    """The address of a file in this session's JupyterLab; empty where it lies outside of what that shows."""
+    top, prefix = os.environ.get("JUPYTER_SERVER_ROOT", ""), os.environ.get("JUPYTERHUB_SERVICE_PREFIX", "")
+    if not top or not prefix or not path.is_relative_to(top):
+        return ""
+    from urllib.parse import quote
+
+    return f"{prefix}lab/tree/{quote(str(path.relative_to(top)))}"
+
+
+def view_html(view: JobView) -> str:
+    """One thing in a line: what it is, how it is, how far."""
+    bar = (
+        f' <progress value="{view.done}" max="{view.of}"></progress> {view.done} of {view.of} {view.unit}'
+        if view.of
+        else ""
+    )
+    link = (
+        f' <a href="{html.escape(view.link)}" target="_blank">{html.escape(view.link_words)}</a>' if view.link else ""
+    )
+    return (
+        f"<div><b>{html.escape(view.name)}</b> {html.escape(view.identity)}: <b>{view.state}</b>. "
+        f"{html.escape(view.words)}{bar}{link}</div>"
+    )

@@ -71,6 +71,11 @@ class Sweep(Sequence[Run]):
         return self._place.base
 
     @property
+    def notebook(self) -> Path:
+        """The notebook as it was sent; the executed copies are its runs'."""
+        return self._place.base / folder.SOURCE
+
+    @property
     def job(self) -> int | None:
         """Slurm's number of its job array."""
         return self._all.number()

@@ -15,13 +15,15 @@ _LATER: dict[str, str] = {
     "checkpoint": "studiolo.batch.inside",
     "cluster": "studiolo.dask",
     "data": "studiolo.data",
+    "explain": "studiolo.answers",
     "models": "studiolo.models",
     "panel": "studiolo.panels",
     "record": "studiolo.batch.inside",
     "run": "studiolo.jobs",
     "runs": "studiolo.jobs",
-    "sweep": "studiolo.jobs",
     "stop_everything": "studiolo.stopping",
+    "sweep": "studiolo.jobs",
+    "why": "studiolo.answers",
 }
 """Names and the modules that they come from, or that they are; no module of ours may have the name of a function here."""
 
@@ -30,6 +32,7 @@ __all__ = [
     "checkpoint",
     "cluster",
     "data",
+    "explain",
     "models",
     "panel",
     "record",
@@ -38,6 +41,7 @@ __all__ = [
     "session",
     "stop_everything",
     "sweep",
+    "why",
 ]
 
 

@@ -64,6 +64,11 @@ class Run:
         return {**self._record.parameters, **(points[index] if index is not None and index < len(points) else {})}
 
     @property
+    def request(self) -> Mapping[str, Any]:
+        """The resources of its job, by the fields of :class:`studiolo.request.Request`."""
+        return self._record.request
+
+    @property
     def job(self) -> int | None:
         """Slurm's number of its job (of the job array, for a run of a sweep); ``None`` where nobody knows it."""
         number = self._follower.number()

@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -74,6 +74,11 @@ class Sweep(Sequence[Run]):
     def notebook(self) -> Path:
         """The notebook as it was sent; the executed copies are its runs'."""
         return self._place.base / folder.SOURCE
+
+    @property
+    def request(self) -> Mapping[str, Any]:
+        """The resources of each of its runs, by the fields of :class:`studiolo.request.Request`."""
+        return self._record.request
 
     @property
     def job(self) -> int | None:

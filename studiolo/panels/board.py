@@ -105,6 +105,11 @@ class Group:
     name: str
     jobs: tuple[int, ...]
 
+    @property
+    def names(self) -> set[str]:
+        """By what it may be known to whom it belongs: a cluster's tag has its owner before its own name."""
+        return {self.name, self.name.rpartition(".")[2]}
+
 
 def grouped(cluster: str, tagged: Iterable[Tagged], without: Iterable[int]) -> tuple[Group, ...]:
     """Put jobs together by their tags, those in ``without`` and kinds that nobody knows left out."""
@@ -214,9 +219,10 @@ class Board:
         seen = [(thing, view) for thing in (*self._kept, *announced()) if (view := _seen(thing)) is not None]
         things = list({(view.kind, view.identity): (thing, view) for thing, view in seen}.values())
         held = {(view.cluster, job) for _thing, view in things for job in view.jobs}
+        names = {view.identity for _thing, view in things}
         others: list[tuple[Live, JobView]] = []
         for group in (group for groups in self._groups.values() for group in groups):
-            if not any((group.cluster, job) in held for job in group.jobs):
+            if not (group.names & names or any((group.cluster, job) in held for job in group.jobs)):
                 found = Found(self.desk, group)
                 if (view := found.look()) is not None:
                     others.append((found, view))

@@ -72,13 +72,12 @@ font-size:var(--jp-ui-font-size1,13px);line-height:1.45;max-width:60rem;overflow
 .studiolo-panel p{margin:.15em 0}
 .studiolo-panel ul{list-style:none;margin:0;padding:0}
 .studiolo-panel li{margin:0 0 .5em;padding:.15em 0 .15em .6em;border-left:4px solid var(--jp-border-color1,GrayText)}
+.studiolo-panel .gauges li{border:0;padding:0;min-width:0}
 .studiolo-panel li.running,.studiolo-panel li.done{border-color:var(--jp-success-color1,green)}
 .studiolo-panel li.waiting,.studiolo-panel li.starting{border-color:var(--jp-info-color1,blue)}
 .studiolo-panel li.failed{border-color:var(--jp-error-color1,red)}
 .studiolo-panel li.stopping,.studiolo-panel li.cancelled,.studiolo-panel li.unknown{border-color:var(--jp-warn-color1,orange)}
-.studiolo-panel dl{display:grid;grid-template-columns:repeat(auto-fit,minmax(12rem,1fr));gap:.4em 1.2em;margin:0}
-.studiolo-panel dt{font-weight:600}
-.studiolo-panel dd{margin:0}
+.studiolo-panel .gauges{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,12rem),1fr));gap:.4em 1.2em}
 .studiolo-panel meter,.studiolo-panel progress{width:100%;max-width:16rem;height:.8em;display:block}
 .studiolo-panel .aside{color:var(--jp-ui-font-color1,CanvasText);font-size:.92em}
 .studiolo-panel .trouble{border-left:4px solid var(--jp-warn-color1,orange);padding-left:.6em}
@@ -173,10 +172,10 @@ def _gauges(gauges: Sequence[GaugeView]) -> str:
     if not gauges:
         return "<p>Nothing is measured here.</p>"
     each = (
-        f"<div><dt>{_safe(one.name)}</dt><dd>{_meter(one.name, one.share)}{_safe(one.words)}</dd></div>"
+        f"<li><strong>{_safe(one.name)}</strong>{_meter(one.name, one.share)}<p>{_safe(one.words)}</p></li>"
         for one in gauges
     )
-    return f"<dl>{''.join(each)}</dl>"
+    return f'<ul class="gauges">{"".join(each)}</ul>'
 
 
 def _meter(name: str, share: float | None) -> str:

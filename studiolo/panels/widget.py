@@ -16,7 +16,7 @@ from functools import partial
 from typing import Any
 
 from studiolo.errors import StudioloError
-from studiolo.panels.page import PanelView, render, short, text
+from studiolo.panels.page import PanelView, numbers, render, short, text
 from studiolo.panels.poller import Poller
 from studiolo.views import Action, JobView
 
@@ -192,15 +192,15 @@ class _Widgets:
                     self._forget(button)
 
     def _make(self, key: Key, job: JobView, action: Action) -> Any:
-        words = f"{action.words} {short(job.name)}"
-        button = self._button(words, words, "danger" if action.destroys else "")
+        words = f"{action.words} {short(job.name)}{numbers(job.jobs)}"
+        button = self._button(words, words)
         button.on_click(partial(self._pressed, key, words, action.destroys))
         self._made[key] = button
         return button
 
-    def _button(self, words: str, tooltip: str, style: str = "") -> Any:
+    def _button(self, words: str, tooltip: str) -> Any:
         layout = self._ipywidgets.Layout(width="auto", max_width="100%")
-        button = self._ipywidgets.Button(description=words, tooltip=tooltip, button_style=style, layout=layout)
+        button = self._ipywidgets.Button(description=words, tooltip=tooltip, layout=layout)
         answer_where_asked(button)
         return button
 

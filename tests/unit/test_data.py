@@ -187,7 +187,7 @@ def test_a_folder_that_can_not_be_read_is_not_taken_for_empty(
 
 @pytest.mark.parametrize(
     ("path", "content"),
-    [("t.csv", CSV), ("t.csv.gz", gzip.compress(CSV)), ("t.tsv", CSV.replace(b",", b"\t")),
+    [("t.csv", CSV), ("t.csv.gz", gzip.compress(CSV, mtime=0)), ("t.tsv", CSV.replace(b",", b"\t")),
      ("t.json", b'[{"shop":"north","items":3,"price":1.5},{"shop":"south","items":4,"price":2.5}]'),
      ("t.jsonl", b'{"shop":"north","items":3,"price":1.5}\n{"shop":"south","items":4,"price":2.5}\n')],
 )  # fmt: skip
@@ -209,7 +209,7 @@ def test_parquet_becomes_pandas_and_dask(shelves: Shelves, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("path", "content"), [("t.csv", CSV), ("t.csv.gz", gzip.compress(CSV)), ("t.jsonl", b'{"items":3}\n{"items":4}\n')]
+    ("path", "content"), [("t.csv", CSV), ("t.csv.gz", gzip.compress(CSV, mtime=0)), ("t.jsonl", b'{"items":3}\n{"items":4}\n')]
 )
 def test_text_tables_become_dask(shelves: Shelves, path: str, content: bytes) -> None:
     pytest.importorskip("pyarrow")

@@ -209,7 +209,8 @@ def test_parquet_becomes_pandas_and_dask(shelves: Shelves, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("path", "content"), [("t.csv", CSV), ("t.csv.gz", gzip.compress(CSV, mtime=0)), ("t.jsonl", b'{"items":3}\n{"items":4}\n')]
+    ("path", "content"),
+    [("t.csv", CSV), ("t.csv.gz", gzip.compress(CSV, mtime=0)), ("t.jsonl", b'{"items":3}\n{"items":4}\n')],
 )
 def test_text_tables_become_dask(shelves: Shelves, path: str, content: bytes) -> None:
     pytest.importorskip("pyarrow")

@@ -27,7 +27,6 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import dask.config
-from dask_jobqueue.core import Job, JobQueueCluster
 from distributed.core import Status
 from distributed.deploy.cluster import WorkerStartTimeoutError
 from distributed.protocol import pickle
@@ -40,6 +39,7 @@ from studiolo.dask_adaptive import CalmAdaptive, surplus
 from studiolo.dask_crew import Event, Phase, Worker, handover_seconds, how_lost, last_line, learn, sentence
 from studiolo.dask_pulse import Pulse
 from studiolo.dask_shape import capped, worker_options
+from studiolo.dask_stock import Job, JobQueueCluster
 from studiolo.dask_worker import HANDOVER, Handover, read_handover
 from studiolo.desk import desk
 from studiolo.errors import Fault, NoWorkers, RequestError, SlurmError, SlurmUnavailable, StudioloError, shown

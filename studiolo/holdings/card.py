@@ -72,17 +72,23 @@ MEDIA_OF = {
     "other": "application/octet-stream",
 }
 
+# Croissant's own context: its tools insist on the very same, and take words that stand in it for theirs.
+_CROISSANT = (
+    "citeAs column equivalentProperty extract field fileObject fileProperty fileSet format includes isLiveDataset jsonPath "
+    "key md5 parentField path recordSet references regex repeated replace samplingRate separator source subField transform"
+)
 _CONTEXT: Mapping[str, Any] = {
     "@language": "en",
     "@vocab": "https://schema.org/",
-    "citeAs": "cr:citeAs",
+    **{word: f"cr:{word}" for word in _CROISSANT.split()},
     "conformsTo": "dct:conformsTo",
     "cr": "http://mlcommons.org/croissant/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
-    "includes": "cr:includes",
+    "examples": {"@id": "cr:examples", "@type": "@json"},
     "rai": "http://mlcommons.org/croissant/RAI/",
     "sc": "https://schema.org/",
-    "sha256": "cr:sha256",
     "studiolo": "urn:studiolo:catalogue:",
 }
 

@@ -636,3 +636,29 @@ def test_hashes_are_made_once_for_a_file_that_has_not_changed(
     monkeypatch.setattr(holdings_files.hashlib, "sha256", lambda *given: made.append("") or sha256(*given))
     data.load("sales")
     assert made == []
+
+
+def test_record_sets_are_read_by_mlcroissant_where_it_is_installed(
+    shelves: Shelves, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = put(shelves.data, "sales", {"t.csv": CSV})
+    monkeypatch.setitem(sys.modules, "mlcroissant", None)
+    with pytest.raises(NotLoadable, match="need the package mlcroissant"):
+        next(data.records("sales", "rows"))
+    asked = []
+
+    class Dataset:
+        def __init__(self, jsonld: str) -> None:
+            asked.append(jsonld)
+
+        def records(self, record_set: str) -> list[dict[str, Any]]:
+            return [{record_set: 1}]
+
+    fake = ModuleType("mlcroissant")
+    fake.Dataset = Dataset  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "mlcroissant", fake)
+    assert list(data.records("sales", "rows")) == [{"rows": 1}]
+    assert asked == [str(folder / "croissant.json")]
+    (folder / "t.csv").write_bytes(CSV.replace(b"north", b"NORTH"))
+    with pytest.raises(CardError, match="sha256"):
+        next(data.records("sales", "rows"))

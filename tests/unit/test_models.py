@@ -241,3 +241,30 @@ def test_weights_that_are_pickles_are_not_added(shelves: Shelves) -> None:
     with pytest.raises(NotKept, match="a folder with all files"):
         models.add(source / "config.json", name="ada/sales-bert", licence="internal")
     assert not models.list()
+
+
+def test_a_cell_that_lacks_a_model_is_followed_by_what_there_is(shelves: Shelves) -> None:
+    pytest.importorskip("huggingface_hub")
+    put_model(shelves.models, "org/small", FILES)
+    environment = {
+        **os.environ,
+        "HF_HUB_CACHE": str(shelves.home / modelcache.OVERLAY),
+        "HF_HUB_OFFLINE": "1",
+        "IPYTHONDIR": str(shelves.home / "ipython"),
+    }
+
+    def told(code: str) -> str:
+        command = [sys.executable, "-m", "IPython", "--ext=studiolo.ipython", "--colors=NoColor", "-c", code]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True)
+        assert done.returncode == 1
+        return done.stdout + done.stderr
+
+    load = "from huggingface_hub import hf_hub_download; hf_hub_download('{}', 'config.json')"
+    said = told(load.format("org/smal"))
+    assert "LocalEntryNotFoundError" in said
+    assert "Nothing is wrong with your connection" in said
+    assert "Did you mean org/small?" in said
+    # It has come since the session began: from now on it is linked.
+    assert "org/small is at hand: run the cell again" in told(load.format("org/small"))
+    assert '"model_type": "bert"' in by_hugging_face(shelves, "org/small")
+    assert "connection" not in told("open('/no/such/file')")

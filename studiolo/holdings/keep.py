@@ -65,7 +65,10 @@ def target_place(name: str, group: str | None, places: Sequence[Place], groups: 
 
 
 def add_set(source: Path, card: Card, place: Place) -> Card:
-    """Copy a file or folder into ``place`` as the data set of ``card`` (whose parts are made here), and return its card."""
+    """Copy a file or folder into ``place`` as the data set of ``card`` (whose parts are made here), and return its card.
+
+    For the ``site``'s own place (an operator's program) it is made readable for everybody.
+    """
 
     def fill(folder: Path) -> Card:
         copied = _copy(source, folder, card.name)
@@ -114,7 +117,7 @@ def _add(card: Card, place: Place, name: str, card_file: str, fill: object) -> C
         text = as_json(made)
         parse_card(text, place, final, made.kind)  # nobody is to find a card that can not be read
         _write(beside / card_file, text)
-        _permit(beside, None if place.of == "me" else grp.getgrnam(place.of).gr_gid)
+        _permit(beside, place)
         # Takes the place of an empty folder at most: whoever was first with this name keeps it.
         os.rename(beside, final)
     except OSError as error:
@@ -267,9 +270,10 @@ def _many(name: str, word: str, patterns: tuple[str, ...], files: Sequence[Copie
     return Part(name, word, patterns, sum(one.size for one in files), whole, len(files), True)
 
 
-def _permit(folder: Path, group: int | None) -> None:
-    """Files for their owner and one group (``None``: the owner alone), the outermost folder last."""
-    folders, files = (0o2750, 0o640) if group is not None else (0o700, 0o600)
+def _permit(folder: Path, place: Place) -> None:
+    """Files for those whom their place is for, the outermost folder last."""
+    folders, files = {"site": (0o755, 0o644), "me": (0o700, 0o600)}.get(place.of, (0o2750, 0o640))
+    group = None if place.of in ("site", "me") else grp.getgrnam(place.of).gr_gid
     for where, _names, names in os.walk(folder, topdown=False):
         for name in names:
             _own(os.path.join(where, name), group, files)

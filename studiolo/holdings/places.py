@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from studiolo.holdings.card import CARD, Card, Place, parse_card
 from studiolo.holdings.files import read_text
 from studiolo.holdings.models_card import read_model
 from studiolo.holdings.show import Listing
-from studiolo.modelcache import is_model_folder, my_groups, own_cache
+from studiolo.modelcache import folder_name, is_model_folder, is_name, my_groups, own_cache
 from studiolo.site import Site
 
 __all__ = ["DATA", "MODELS", "Kind", "at_hand", "find", "places"]
@@ -104,20 +105,16 @@ def find(kind: Kind, where: Sequence[Place], name: str, support: str) -> Card:
     """The set of this name, or of this full name (``GROUP:NAME``). Raises ``NotAtHand``, or the fault of its card."""
     if not isinstance(name, str):
         raise NotAtHand(f"A {kind.word} is called by its name, a text: {shown(name)} is none.")
-    listing = at_hand(kind, where)
-    for card in listing:
-        if name in (card.name, card.full_name):
-            return card
-    plain = name.partition(":")[2] or name
-    for error in listing.refused:
-        if _names(error, kind, plain):
-            raise error
-    raise NotAtHand(" ".join(_missing(kind, listing, name, support)))
-
-
-def _names(error: CardError, kind: Kind, name: str) -> bool:
-    folder = name if kind is DATA else f"models--{name.replace('/', '--')}"
-    return folder in Path(error.source).parts
+    of, colon, plain = name.rpartition(":")
+    if is_name(plain) and (kind is MODELS or "/" not in plain):
+        # Straight to its folder: a large catalogue is not read for one name.
+        folder = plain if kind is DATA else folder_name(plain)
+        for place in where:
+            if not colon or of == place.of:
+                with suppress(PermissionError):  # somebody else's
+                    if card := _read(kind, place, folder):
+                        return card
+    raise NotAtHand(" ".join(_missing(kind, at_hand(kind, where), name, support)))
 
 
 def _missing(kind: Kind, listing: Listing, name: str, support: str) -> Iterator[str]:

@@ -45,7 +45,7 @@ def wanted(kind: Literal["data", "model"], name_type: Any, place: Place, *, name
         version="",
         limits=told.limits or "not stated",
         simulated=told.simulated,
-        groups=() if place.of == "me" else (place.of,),
+        groups=() if place.of in ("site", "me") else (place.of,),
         parts=(),
         size=0,
         place=place,

@@ -22,8 +22,12 @@ from shelves import Shelves, put, shelves_in
 
 import studiolo
 from studiolo import data
+from studiolo.cli import main
 from studiolo.errors import CardError, NotAtHand, NotKept, NotLoadable, OutsideSession
 from studiolo.holdings import files as holdings_files
+from studiolo.holdings import keep
+from studiolo.holdings.card import Place, SetName
+from studiolo.holdings.wanted import wanted
 from studiolo.modelcache import my_groups
 
 CSV = b"shop,items,price\nnorth,3,1.5\nsouth,4,2.5\n"
@@ -517,6 +521,42 @@ def test_the_sites_own_is_not_for_people_to_remove(shelves: Shelves) -> None:
     with pytest.raises(NotKept, match="the site's own"):
         data.remove("sales")
     assert data.card("sales")
+
+
+def test_what_an_operators_program_adds_is_for_everybody(shelves: Shelves, capsys: pytest.CaptureFixture[str]) -> None:
+    source = _laid(shelves.home / "new", {"a/t.csv": CSV})
+    os.chmod(source / "a/t.csv", 0o600)
+    place = Place("site", shelves.data)
+    told = wanted(
+        "data",
+        SetName,
+        place,
+        name="sales",
+        licence="CC0-1.0",
+        description="",
+        citation="",
+        url="",
+        limits="",
+        simulated=True,
+    )
+    keep.add_set(source, told, place)
+    assert len(data.load("sales")) == 2
+    assert main(["catalogue", "check", str(shelves.data)]) == 0, capsys.readouterr().out
+
+
+def test_one_name_is_found_without_reading_all_others(shelves: Shelves, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(shelves.data, "sales", {"t.csv": CSV})
+    monkeypatch.setattr(os, "listdir", None)
+    assert data.card("sales").name == "sales"
+
+
+@pytest.mark.parametrize(
+    "name", ["../data/sales", "sales/", "/etc", ".", "", "me:", "other:sales", "sales\0", "me:me:sales"]
+)
+def test_a_name_is_never_a_path(shelves: Shelves, name: str) -> None:
+    put(shelves.data, "sales", {"t.csv": CSV})
+    with pytest.raises(NotAtHand):
+        data.card(name)
 
 
 def test_a_group_without_a_place_is_told_how_to_get_one(shelves: Shelves) -> None:

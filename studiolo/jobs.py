@@ -17,22 +17,24 @@ Resources that are not named are those of the running session. All that is known
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, cast, overload
 
 from studiolo.batch import folder
 from studiolo.batch.folder import Place, Record, read_record
 from studiolo.batch.inside import Checkpoint, checkpoint, record
+from studiolo.batch.mapping import Calls, plan_map
 from studiolo.batch.parameters import Parameter, declared
 from studiolo.batch.plan import Plan, plan_run, points_of
 from studiolo.batch.run import Run, view_html
 from studiolo.batch.snapshot import notebook_path, read_notebook
-from studiolo.batch.submit import Preview, preview, submit
+from studiolo.batch.submit import Preview, made_of, preview, submit
 from studiolo.batch.sweep import Sweep
 from studiolo.desk import desk
 from studiolo.errors import Fault, RequestError, shown
 
 __all__ = [
+    "Calls",
     "Checkpoint",
     "Plan",
     "Preview",
@@ -41,6 +43,7 @@ __all__ = [
     "Sweep",
     "checkpoint",
     "find_run",
+    "map",
     "parameters_of",
     "prepare",
     "preview",
@@ -103,6 +106,23 @@ def sweep(
     return preview(plan) if dry_run else cast(Sweep, submit(plan, rehearse=rehearse))
 
 
+def map(  # noqa: A001 - what it is, for many jobs
+    function: Callable[[Any], Any],
+    items: Iterable[Any],
+    *,
+    at_once: int | None = None,
+    resume: bool = False,
+    **resources: Any,
+) -> Calls:
+    """Call a function once for each item, each call a batch job of its own; returns its :class:`Calls` at once.
+
+    ``calls.results()`` waits and gives what they returned, in order. Function, items and results are pickled (by cloudpickle, as
+    submitit does it), so functions of the notebook itself will do. ``resources`` are those of one call; all else as in
+    :func:`sweep`.
+    """
+    return cast(Calls, submit(plan_map(function, items, at_once, resume, resources)))
+
+
 def prepare(
     notebook: str | os.PathLike[str],
     parameters: Mapping[str, Any] | None = None,
@@ -160,8 +180,7 @@ class Runs(Sequence[Run | Sweep]):
 
 def found(place: Place) -> Run | Sweep:
     """The run or sweep whose folder this is; one of which nothing can be read is a run all the same."""
-    known = read_record(place) or Record(title="(its folder says nothing of it)")
-    return Sweep(place, known) if known.points and place.index is None else Run(place, known)
+    return made_of(place, read_record(place) or Record(title="(its folder says nothing of it)"))
 
 
 def runs(limit: int | None = None) -> Runs:

@@ -198,10 +198,10 @@ def make(files: Mapping[str, bytes], record: Record, tasks: int = 0) -> Place:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         beside.mkdir(mode=0o700)
-        for name, content in files.items():
-            write_whole(beside / name, content)
         for index in range(tasks):
             (beside / str(index)).mkdir(mode=0o700)
+        for name, content in files.items():
+            write_whole(beside / name, content)
         write_record(Place(beside), record)
         while True:
             place = Place(folder / new_id())

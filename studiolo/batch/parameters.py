@@ -20,7 +20,7 @@ from studiolo.errors import Fault, RequestError, shown
 
 __all__ = ["Parameter", "check_parameters", "declared", "injected", "plain", "with_parameters"]
 
-TAG, INJECTED = "parameters", "injected-parameters"
+TAG, INJECTED, OURS = "parameters", "injected-parameters", "studiolo"
 DEEPEST = 20
 LARGEST = 1 << 20
 

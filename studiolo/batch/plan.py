@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from studiolo.batch import folder
@@ -43,6 +45,10 @@ WARNING_SECONDS = 120
 REHEARSAL = {"minutes": 10, "cpus": 2, "memory": 16 * 1024}
 
 
+_PROGRAMS = {"map": "studiolo.batch.calls"}
+"""What a job executes, where it is no notebook."""
+
+
 @dataclass(frozen=True)
 class Plan:
     """A run or a sweep, checked, and nothing of it done yet."""
@@ -70,7 +76,7 @@ class Plan:
             name="studiolo-run",
             comment=site.tag("run", place.id),
             log=log,
-            command=[python, "-I", "-m", "studiolo.batch.runner", str(place.base)],
+            command=[python, "-I", "-m", _PROGRAMS.get(self.record.kind, "studiolo.batch.runner"), str(place.base)],
             array=array,
             requeue=self.record.resume,
             signal=f"B:USR1@{warning}" if self.record.resume or self.record.kind == "rehearsal" else "",
@@ -153,11 +159,7 @@ def plan_run(
         values, found = check_parameters(point, known)
         checked_points.append(values)
         faults += [fault for fault in found if fault not in faults]
-    whole = isinstance(at_once, int) and not isinstance(at_once, bool) and at_once > 0
-    if at_once is not None and not whole:
-        faults.append(
-            Fault("at_once", shown(at_once), "how many runs of the sweep may run at once: a whole number, 1 or more")
-        )
+    faults += _at_once_faults(at_once)
     asked = like_session(options, desk.session, desk.site)
     try:
         request = desk.check(asked)
@@ -165,25 +167,65 @@ def plan_run(
         raise RequestError([*faults, *error.faults]) from None
     if faults:
         raise RequestError(faults)
-    record = Record(
+    record = replace(
+        _record(desk, asked, request, at_once=at_once, resume=resume),
         kind=kind or ("sweep" if points else "run"),
         title=title,
         notebook=str(path),
         folder=str(path.parent),
         parameters=kept,
         points=tuple(checked_points),
+        git=git_state(path.parent),
+    )
+    return Plan(record, request, _files(desk.site, text))
+
+
+def plan_calls(
+    desk: Desk,
+    title: str,
+    points: Sequence[Mapping[str, Any]],
+    files: Mapping[str, bytes],
+    options: Mapping[str, Any],
+    *,
+    at_once: object = None,
+    resume: bool = False,
+) -> Plan:
+    """The same for calls of a function that are pickled in ``files``."""
+    if faults := [*_at_once_faults(at_once), *([_too_many_fault(len(points))] if len(points) > MOST_POINTS else [])]:
+        raise RequestError(faults)
+    asked = like_session(options, desk.session, desk.site)
+    request = desk.check(asked)
+    folder_ = os.getcwd()
+    record = replace(
+        _record(desk, asked, request, at_once=at_once, resume=resume),
+        kind="map",
+        title=title,
+        folder=folder_,
+        points=tuple(points),
+        git=git_state(Path(folder_)),
+    )
+    return Plan(record, request, {**files, folder.SITE: outline(desk.site).encode()})
+
+
+def _record(desk: Desk, asked: Mapping[str, Any], request: Request, *, at_once: object, resume: bool) -> Record:
+    """What is kept of any request."""
+    return Record(
         options={name: value for name, value in asked.items() if isinstance(value, (str, int, float, list, tuple))},
         request={name: value for name, value in asdict(request).items() if name != "workdir"},
         cluster=request.cluster,
         submitted=time.time(),
         session=desk.session.owner if desk.session else "",
-        git=git_state(path.parent),
         resume=bool(resume),
         at_once=int(at_once) if isinstance(at_once, int) else 0,
         commands=desk.slurm[request.cluster].cluster.commands,
         scratch=desk.site.paths.scratch,
     )
-    return Plan(record, request, _files(desk.site, text))
+
+
+def _at_once_faults(at_once: object) -> list[Fault]:
+    if at_once is None or (isinstance(at_once, int) and not isinstance(at_once, bool) and at_once > 0):
+        return []
+    return [Fault("at_once", shown(at_once), "how many may run at the same time: a whole number, 1 or more")]
 
 
 def _files(site: Site, notebook: Mapping[str, Any]) -> dict[str, bytes]:
@@ -265,4 +307,8 @@ def points_of(grid: object) -> list[dict[str, Any]]:
 
 
 def _too_many(count: int) -> RequestError:
-    return RequestError([Fault("parameters", f"{count} runs", f"at most {MOST_POINTS} runs in one sweep")])
+    return RequestError([_too_many_fault(count)])
+
+
+def _too_many_fault(count: int) -> Fault:
+    return Fault("parameters", f"{count} runs", f"at most {MOST_POINTS} runs at a time")

@@ -26,7 +26,7 @@ from typing import Any
 from studiolo.batch import folder
 from studiolo.batch.folder import Place, Record
 from studiolo.batch.inside import ASKED, FLAGS, FOLDER, HEARD
-from studiolo.batch.parameters import INJECTED, with_parameters
+from studiolo.batch.parameters import INJECTED, OURS, with_parameters
 from studiolo.batch.progress import Progress, Trouble, read_progress
 
 DONE, FAILED, NOTHING, STOPPED = 0, 1, 66, 143
@@ -38,14 +38,14 @@ LAST_SECONDS = 20.0  # how long the last words are tried
 LEAVE_SECONDS = 25.0  # before the walltime, to be put back into the queue
 MOST_ATTEMPTS = 100
 KERNEL_SECONDS = 300.0
+SCONTROL_SECONDS = 60
 LONGEST_TEXT = 4000
 LONGEST_SOCKET = 100  # of the 107 bytes that the name of a socket may have
 
 
 def main() -> None:
     """Run what the folder on the command line says."""
-    task = os.environ.get("SLURM_ARRAY_TASK_ID", "")
-    place = Place(Path(sys.argv[1]), int(task) if task.isdigit() else None)
+    place = Place(Path(sys.argv[1]), task_index())
     record = folder.read_record(place)
     if record is None:
         say(f"studiolo: {place.base / folder.RUN} can not be read: there is nothing to run")
@@ -59,6 +59,26 @@ def main() -> None:
     with suppress(OSError):
         sys.stdout.flush()
     os._exit(status)
+
+
+def task_index() -> int | None:
+    """Which run of a sweep this job is; ``None`` for a single run."""
+    task = os.environ.get("SLURM_ARRAY_TASK_ID", "")
+    return int(task) if task.isdigit() else None
+
+
+def put_back(record: Record, progress: Progress) -> str:
+    """Put this job back into the queue, to go on later; returns why that is not possible, or nothing."""
+    if not record.resume:
+        return "this run was not asked to go on later: send it with resume=True"
+    if progress.attempt >= MOST_ATTEMPTS:
+        return f"it was interrupted {MOST_ATTEMPTS} times and is not done"
+    argv = [f"{record.commands}/scontrol", "requeue", str(progress.job)]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=SCONTROL_SECONDS)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"Slurm did not put it back into the queue: {error}"
+    return f"Slurm did not put it back into the queue: {done.stderr.strip()}" if done.returncode else ""
 
 
 def say(text: str) -> None:
@@ -272,7 +292,7 @@ class Run:
             if cell.cell_type == "code":
                 cell.outputs, cell.execution_count = [], None
         runs = [n for n, c in enumerate(self.notebook.cells) if c.cell_type == "code" and c.source.strip()]
-        numbered = [n for n in runs if INJECTED not in c_tags(self.notebook.cells[n])]
+        numbered = [n for n in runs if not is_ours(self.notebook.cells[n])]
         self.numbers = {n: 1 + sum(m < n for m in numbered) for n in runs}
         self.tell(cells=len(numbered))
         return runs
@@ -314,7 +334,7 @@ class Run:
                 if self.stopped:
                     raise
                 return await self.failed(error, Trouble(type(error).__name__, str(error)[:LONGEST_TEXT], number))
-            if INJECTED not in c_tags(cell):
+            if not is_ours(cell):
                 self.progress = replace(self.progress, done=self.progress.done + 1)
             self.dirty = True
         await self.last_words(phase="done", current=0, ended=time.time())
@@ -360,7 +380,9 @@ class Run:
             return
         (self.scratch / "flags" / ASKED).touch()
         say("studiolo: the time is nearly over; the notebook is asked to save its checkpoint")
-        await asyncio.sleep(max(1.0, self.ends - time.time() - LEAVE_SECONDS))
+        # Of a short run, half of the time that is left after the warning.
+        leave = min(LEAVE_SECONDS, self.record.minutes * 15 / 2)
+        await asyncio.sleep(max(1.0, self.ends - time.time() - leave))
         if work.done():
             return
         if (self.scratch / "flags" / HEARD).exists():
@@ -370,15 +392,9 @@ class Run:
 
     async def put_back(self) -> int:
         """Go back into the queue; the next attempt goes on from the checkpoint."""
-        if not self.record.resume:
-            return await self.failed(RuntimeError("this run was not asked to go on later: send it with resume=True"))
-        if self.progress.attempt >= MOST_ATTEMPTS:
-            return await self.failed(RuntimeError(f"it was interrupted {MOST_ATTEMPTS} times and is not done"))
-        await self.last_words(phase="requeued")
-        argv = [f"{self.record.commands}/scontrol", "requeue", str(self.progress.job)]
-        done = await asyncio.to_thread(subprocess.run, argv, capture_output=True, text=True, check=False)
-        if done.returncode:
-            return await self.failed(RuntimeError(f"Slurm did not put it back into the queue: {done.stderr.strip()}"))
+        await self.last_words(phase="requeued", current=0)
+        if words := await asyncio.to_thread(put_back, self.record, self.progress):
+            return await self.failed(RuntimeError(words))
         # Slurm ends this job now.
         await asyncio.sleep(LAST_SECONDS)
         return DONE
@@ -419,10 +435,10 @@ class Meter:
         return held >> 20, round(cores, 2)
 
 
-def c_tags(cell: Any) -> list[str]:
-    """A cell's tags."""
+def is_ours(cell: Any) -> bool:
+    """Whether a cell is none that the person has written: it is not counted."""
     tags = cell.metadata.get("tags", [])
-    return tags if isinstance(tags, list) else []
+    return isinstance(tags, list) and (INJECTED in tags or OURS in tags)
 
 
 if __name__ == "__main__":

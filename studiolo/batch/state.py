@@ -144,6 +144,8 @@ def trouble_words(trouble: Trouble, cells: int) -> str:
     error = f"{trouble.name}: {value}" if value else trouble.name
     if trouble.name == "DeadKernelError":
         return f"The kernel died in cell {trouble.cell} of {cells}: often that is memory (memory=…); run.log() may say more."
+    if not trouble.cell and trouble.line:
+        return f"{trouble.line} failed with {error.rstrip('.')}: run.log() has all of it."
     if not trouble.cell:
         return f"The notebook could not be run. {error}"
     hint = _HINTS.get(trouble.name, "mend the notebook and send it again")

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from studiolo.batch import folder
 from studiolo.batch.folder import Place, Record
 from studiolo.batch.follow import Follower
+from studiolo.batch.mapping import Calls
 from studiolo.batch.parameters import declared
 from studiolo.batch.plan import Plan, rehearsal_of
 from studiolo.batch.run import Run
@@ -23,7 +24,7 @@ from studiolo.script import render
 from studiolo.slurm.estimate import question, waits
 from studiolo.views import Amount, announce
 
-__all__ = ["Preview", "preview", "submit"]
+__all__ = ["Preview", "made_of", "preview", "submit"]
 
 REASON_SECONDS = 1.0
 MANY = "A sweep of {runs} runs is more than one job array of this cluster may have (MaxArraySize): send it in parts."
@@ -33,7 +34,7 @@ def submit(plan: Plan, *, rehearse: bool = False) -> Run | Sweep:
     """Submit what was prepared; see :func:`studiolo.jobs.run` for what it raises."""
     at = desk()
     after, rehearsal = 0, None
-    if rehearse:
+    if rehearse and folder.SOURCE in plan.files:
         known = declared(json.loads(plan.files[folder.SOURCE]))
         rehearsal = Run(*_submit(at, rehearsal_of(plan, known)))
         plan = replace(plan, record=replace(plan.record, rehearsal=rehearsal.id))
@@ -44,9 +45,16 @@ def submit(plan: Plan, *, rehearse: bool = False) -> Run | Sweep:
         if rehearsal is not None:
             rehearsal.cancel()
         raise
-    made: Run | Sweep = Sweep(place, record) if plan.tasks else Run(place, record)
+    made = made_of(place, record)
     announce(made)
     return made
+
+
+def made_of(place: Place, record: Record) -> Run | Sweep:
+    """The run, the sweep or the calls that a folder holds."""
+    if not record.points or place.index is not None:
+        return Run(place, record)
+    return Calls(place, record) if record.kind == "map" else Sweep(place, record)
 
 
 def _submit(at: Desk, plan: Plan, after: int = 0) -> tuple[Place, Record]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, overload
 from studiolo.batch import folder
 from studiolo.batch.folder import Place, Record
 from studiolo.batch.follow import ANSWER_SECONDS, Follower, here
-from studiolo.batch.plan import changed, plan_run
+from studiolo.batch.plan import changed, plan_calls, plan_run
 from studiolo.batch.run import Run, resources_of, view_html
 from studiolo.batch.state import Verdict
 from studiolo.batch.table import plotted, row, tabled
@@ -187,18 +187,19 @@ class Sweep(Sequence[Run]):
         """Run it once more as it was kept, resources named here changed; with ``failed``, those runs only that are not done."""
         from studiolo.batch.submit import submit  # which makes sweeps
 
-        points = [run.parameters for run in self._runs if not failed or run.state != "done"]
-        plan = plan_run(
-            desk(),
-            self._record.notebook,
-            {},
-            changed(self._record.options, changes),
-            points=points,
-            at_once=at_once or self._record.at_once or None,
-            resume=bool(changes.get("resume", self._record.resume)),
-            source=json.loads((self._place.base / folder.SOURCE).read_bytes()),
-            title=self._record.title,
-        )
+        runs = [run for run in self._runs if not failed or run.state != "done"]
+        options = changed(self._record.options, changes)
+        at_once = at_once or self._record.at_once or None
+        resume = bool(changes.get("resume", self._record.resume))
+        points = [run.parameters for run in runs]
+        if self._record.kind == "map":
+            files = {f"{n}/submitted.pkl": (run.folder / "submitted.pkl").read_bytes() for n, run in enumerate(runs)}
+            plan = plan_calls(desk(), self._record.title, points, files, options, at_once=at_once, resume=resume)
+        else:
+            source = json.loads((self._place.base / folder.SOURCE).read_bytes())
+            notebook, title = self._record.notebook, self._record.title
+            more: dict[str, Any] = {"at_once": at_once, "resume": resume, "source": source, "title": title}
+            plan = plan_run(desk(), notebook, {}, options, points=points, **more)
         made = submit(plan, rehearse=rehearse)
         assert isinstance(made, Sweep)
         return made

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chaos import fill, small_disk
 from hubclient import Hub, until
 from kernels import Kernel, awaited, kernel_in, printed
 
@@ -199,3 +200,119 @@ def test_a_sweep_is_cancelled_as_a_whole_or_one_run_at_a_time(at: Desk) -> None:
     at.kernel.run("sweep.cancel()")
     awaited(at.kernel, "the end of all", "[run.state for run in sweep] == ['cancelled'] * 3")
     assert at.said("sweep.state") == "cancelled"
+
+
+def test_a_kernel_that_dies_is_told_with_its_cell(at: Desk) -> None:
+    at.send(
+        at.notebook(
+            "dies.ipynb", cell("1"), cell("print('last words', flush=True); import os; os.kill(os.getpid(), 9)")
+        )
+    )
+    assert "kernel died in cell 2 of 2" in at.kernel.fails("run.wait(80)")
+    assert at.said("run.state") == "failed"
+
+
+def test_a_rehearsal_that_fails_keeps_the_run_from_waiting_in_vain(at: Desk) -> None:
+    path = at.notebook(
+        "missing.ipynb", cell("rehearsal = False", "parameters"), cell("assert not rehearsal, 'a file is missing'")
+    )
+    at.send(path, "rehearse=True, hours='20m'")
+    assert "rehearsal" in at.kernel.fails("run.wait(85)")
+    assert at.said("run.rehearsal.state") == "failed"
+    assert "a file is missing" in at.said("run.rehearsal.why")
+
+
+def test_a_run_whose_time_is_over_goes_on_from_its_checkpoint(at: Desk) -> None:
+    path = at.notebook(
+        "long.ipynb",
+        cell(
+            """
+            import studiolo, time
+            saved = studiolo.checkpoint()
+            place = saved.folder / "step"
+            step = int(place.read_text()) if saved.resumed else 0
+            print("begins at", step, flush=True)
+            while not saved.resumed:
+                step += 1
+                time.sleep(0.1)
+                if saved.requested:
+                    place.write_text(str(step))
+                    saved.leave()
+            studiolo.record(steps=step)
+            """
+        ),
+    )
+    at.send(path, "resume=True, minutes=1, cpus=1")
+    awaited(
+        at.kernel,
+        "a run that waits to go on",
+        "run.state == 'waiting' and 'goes on from its checkpoint' in run.why",
+        150,
+    )
+    # Slurm itself holds a job that was put back for two minutes.
+    at.hub.slurm("scontrol", "update", f"JobId={at.said('run.job')}", "StartTime=now")
+    awaited(at.kernel, "the end of the second attempt", "run.state == 'done'", 150)
+    assert at.said("run.result")["steps"] > 0
+    assert at.said("run.progress.attempt") == 2
+    assert (Path(at.said("str(run.folder)")) / "output-1.ipynb").exists()
+    assert "begins at 0" in at.said("run.log()")
+
+
+def test_a_full_home_ends_no_notebook_that_computes_and_leaves_no_half_files(at: Desk, tmp_path: Path) -> None:
+    go = Path(f"/tmp/studiolo-test-go-{os.getpid()}")
+    home = Path(at.entry.pw_dir)
+    with small_disk(home, 2 << 20):
+        at.folder.mkdir()
+        os.chown(at.folder, at.entry.pw_uid, at.entry.pw_gid)
+        waits = f"import os, time\nprint('begun', flush=True)\nwhile not os.path.exists({str(go)!r}): time.sleep(0.1)"
+        path = at.notebook("waits.ipynb", cell(waits), cell("import studiolo; studiolo.record(acc=1)"))
+        at.send(path, "cpus=1, hours='10m'")
+        at.until_state("running")
+        until("outputs so far", lambda: "begun" in at.outputs())
+        job, folder = at.said("run.job"), Path(at.said("str(run.folder)"))
+        fill(home / "data")
+        try:
+            assert "Make room in your home" in at.kernel.fails(f"studiolo.run({path})")
+            go.touch()
+            until("the end of the job", lambda: job not in at.hub.jobs(at.kernel.person))
+            awaited(at.kernel, "a run that is done", "run.state == 'done'")
+            assert "make room" in at.said("run.why")
+            assert [file.name for file in folder.iterdir() if file.name.startswith(".")] == []
+            assert [file.name for file in folder.parent.iterdir() if file.name.startswith(".")] == []
+            assert json.loads((folder / "output.ipynb").read_text())["cells"]
+        finally:
+            go.unlink(missing_ok=True)
+
+
+def test_a_function_is_called_for_many_items_on_the_cluster(at: Desk) -> None:
+    at.kernel.run(
+        """
+        import os
+        def square(item):
+            if item == "bad":
+                raise ValueError("a bad item")
+            return item * item, os.environ["SLURM_ARRAY_TASK_ID"], "JUPYTERHUB_API_TOKEN" in os.environ
+        calls = studiolo.map(square, [3, 4, "bad"], hours="5m", cpus=1)
+        """.replace("\n        ", "\n")
+    )
+    assert "Call 2 of 3: square failed with ValueError: a bad item" in at.kernel.fails("calls.results()")
+    assert at.said("[calls._value(0), calls._value(1)]") == [[9, "0", False], [16, "1", False]]
+    assert "a bad item" in at.said("calls[2].log()")
+    assert at.said("type(studiolo.runs()[0]).__name__") == "Calls"
+
+
+def test_a_cell_is_sent_off_by_a_magic_and_its_variables_come_back(at: Desk) -> None:
+    at.kernel.run("%load_ext studiolo\ndata = [1, 2, 3]")
+    at.kernel.run("%%run_batch --hours 5m --cpus 1 -i data -o total\ntotal = sum(data)\nprint('the sum is', total)")
+    at.kernel.run("run = _")
+    assert at.said("run.variables()") == {"total": 6}
+    assert "the sum is 6" in at.outputs()
+    path = at.notebook("named.ipynb", cell("n = 1", "parameters"), cell("import studiolo; studiolo.record(n=n)"))
+    at.kernel.run(f"import shlex; line = shlex.quote({path}) + ' n=5 --hours 5m'")
+    at.kernel.run("run = get_ipython().run_line_magic('run_batch', line)")
+    assert at.said("run.wait(80).result") == {"n": 5}
+
+
+def test_a_run_can_be_awaited_in_a_cell(at: Desk) -> None:
+    at.send(at.notebook("train.ipynb", cell("import studiolo; studiolo.record(a=1)")), "hours='5m'")
+    assert "1" in at.kernel.run("(await run).result['a']").result

@@ -5,17 +5,22 @@ from __future__ import annotations
 import ast
 import json
 import os
+import pickle
+import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from submitit.core.utils import DelayedSubmission
 
-from studiolo.batch import folder, inside
+from studiolo.batch import calls, folder, inside, mapping
 from studiolo.batch.folder import Place, Record, read_record
 from studiolo.batch.parameters import check_parameters, declared, injected, plain, require, with_parameters
 from studiolo.batch.plan import like_session, plan_run, points_of, rehearsal_of
@@ -26,6 +31,7 @@ from studiolo.batch.sweep import summary
 from studiolo.batch.table import plotted, row, tabled
 from studiolo.desk import Desk
 from studiolo.errors import RequestError, RunsUnusable
+from studiolo.magics import cell_notebook, read_line, run_batch
 from studiolo.request import check
 from studiolo.script import render
 from studiolo.session import Session
@@ -538,3 +544,80 @@ def test_a_plot_takes_what_varies_and_says_what_there_is() -> None:
         plotted(tabled(rows), ["lr"], ["acc"], y="loss")
     with pytest.raises(RequestError, match="y: one of"):
         plotted(tabled(rows), ["lr"], [])
+
+
+# --- Functions and magics --------------------------------------------------------------------------------------------
+
+
+def test_a_function_and_its_items_are_pickled_one_call_a_folder(at_desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mapping, "desk", lambda: at_desk)
+    plan = mapping.plan_map(lambda x: x + 1, [1, "two"], 2, False, {"gpus": 1})
+    assert set(plan.files) == {"0/submitted.pkl", "1/submitted.pkl", folder.SITE}
+    assert plan.record.points == ({"item": "1"}, {"item": "'two'"})
+    assert plan.record.kind == "map"
+    assert plan.request.gpus == 1
+    assert "studiolo.batch.calls" in plan.job(Place(Path("/r/x")), at_desk.site).command
+    assert pickle.loads(plan.files["0/submitted.pkl"]).result() == 2
+    for function, items, words in ((5, [1], "function"), (len, [], "items"), (len, [threading.Lock()], r"items\[0\]")):
+        with pytest.raises(RequestError, match=words):
+            mapping.plan_map(function, items, None, False, {})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("function", "phase", "outcome", "value"),
+    [
+        (lambda item: item * 2, "done", "success", 14),
+        (lambda item: 1 / 0, "failed", "error", "ZeroDivisionError: division by zero"),
+        (lambda item: sys.exit(3), "failed", "error", "SystemExit: 3"),
+        (lambda item: threading.Lock(), "failed", "error", "cannot pickle"),
+    ],
+)
+def test_what_a_call_returns_or_raises_is_kept(
+    home: Path, monkeypatch: pytest.MonkeyPatch, function: Any, phase: str, outcome: str, value: object
+) -> None:
+    monkeypatch.chdir(home)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    call = cloudpickle.dumps(DelayedSubmission(function, 7))
+    record = Record(kind="map", title="double", folder=str(home), points=({"item": "7"},))
+    place = Place(folder.make({"0/submitted.pkl": call}, record, tasks=1).base, 0)
+    assert calls.call(place, record) == (0 if phase == "done" else 1)
+    told = read_progress(folder.read_json(place.own / folder.STATE))
+    assert told is not None
+    assert told.phase == phase
+    kind, kept = pickle.loads((place.own / "result.pkl").read_bytes())
+    assert kind == outcome
+    assert kept == value or value in kept
+    if phase == "failed":
+        assert judge(told, None).why.startswith("double failed with ")
+
+
+def test_a_magics_line_reads_as_people_write_it() -> None:
+    line = "train.ipynb lr=0.01 name='it is' tags=[1,2] --gpus 1 --hours=2 --rehearse"
+    found = read_line(line)
+    assert found.notebook == "train.ipynb"
+    assert found.parameters == {"lr": 0.01, "name": "it is", "tags": [1, 2]}
+    assert found.resources == {"gpus": "1", "hours": "2"}
+    assert found.flags == {"rehearse"}
+    cell = read_line("--memory 16G -i data,more -o model --dry-run")
+    assert (cell.inputs, cell.outputs, cell.flags) == (("data", "more"), ("model",), {"dry_run"})
+    for wrong in ("a.ipynb b.ipynb", "'open"):
+        with pytest.raises(RequestError, match="%run_batch"):
+            read_line(wrong)
+
+
+def test_a_cell_brings_its_variables_in_and_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STUDIOLO_FOLDER", str(tmp_path))
+    (tmp_path / "inputs.pkl").write_bytes(cloudpickle.dumps({"data": [1, 2]}))
+    cells = cell_notebook("model = sum(data)", True, ("model",))["cells"]
+    assert [cell["metadata"]["tags"] for cell in cells] == [["studiolo"], [], ["studiolo"]]
+    space: dict[str, Any] = {}
+    for cell in cells:
+        exec(cell["source"], space)
+    assert pickle.loads((tmp_path / "outputs.pkl").read_bytes()) == {"model": 3}
+
+
+def test_a_cell_is_told_what_it_may_be_given() -> None:
+    with pytest.raises(RequestError, match="-i = data"):
+        run_batch("-i data", "x", {})
+    with pytest.raises(RequestError, match=r"lr: resources"):
+        run_batch("lr=1", "x", {})

@@ -1,0 +1,125 @@
+"""What the job of one call of ``studiolo.map`` executes: a function with one item, as submitit pickles them.
+
+Started as ``python -I -m studiolo.batch.calls FOLDER``. The call lies in ``submitted.pkl`` (submitit's ``DelayedSubmission``),
+what came of it in ``result.pkl`` (``("success", value)`` or ``("error", traceback)``, as submitit has it). submitit's own program
+is not used: it takes a cancellation for something to sit out, until it is killed half a minute later.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sys
+import time
+import traceback
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from studiolo.batch import folder
+from studiolo.batch.folder import Place, Record
+from studiolo.batch.inside import ASKED, FLAGS, FOLDER, GoesOnLater
+from studiolo.batch.progress import Progress, Trouble
+from studiolo.batch.runner import (
+    DONE,
+    FAILED,
+    LAST_SECONDS,
+    LONGEST_TEXT,
+    NOTHING,
+    make_scratch,
+    put_back,
+    say,
+    task_index,
+)
+
+__all__ = ["RESULT", "SUBMITTED"]
+
+SUBMITTED, RESULT = "submitted.pkl", "result.pkl"
+
+
+def main() -> None:
+    """Make the call that the folder on the command line holds."""
+    place = Place(Path(sys.argv[1]), task_index())
+    record = folder.read_record(place)
+    if record is None:
+        say(f"studiolo: {place.base / folder.RUN} can not be read: there is nothing to run")
+        sys.exit(NOTHING)
+    scratch = make_scratch(record)
+    os.environ[FOLDER] = str(place.own)
+    signal.signal(signal.SIGUSR1, lambda *_signal: (Path(os.environ[FLAGS]) / ASKED).touch())
+    try:
+        status = call(place, record)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    with suppress(OSError):
+        sys.stdout.flush()
+    os._exit(status)  # whatever threads the function has left
+
+
+def call(place: Place, record: Record) -> int:
+    """Make the call and keep what comes of it; returns the exit status."""
+    restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
+    progress = Progress(
+        phase="running",
+        attempt=1 + (int(restarts) if restarts.isdigit() else 0),
+        job=int(os.environ.get("SLURM_JOB_ID", "0") or 0),
+        node=os.environ.get("SLURMD_NODENAME", ""),
+        started=time.time(),
+    )
+    keep(place, progress)
+    try:
+        os.chdir(record.folder or "/")
+        sys.path.insert(0, record.folder)  # as in the notebook, whose folder may hold modules of its own
+        import cloudpickle
+        from submitit.core.utils import DelayedSubmission
+
+        outcome = cloudpickle.dumps(("success", DelayedSubmission.load(place.own / SUBMITTED).result()))
+    except GoesOnLater:
+        keep(place, replace(progress, phase="requeued"))
+        if words := put_back(record, progress):
+            return failed(place, progress, record, RuntimeError(words))
+        time.sleep(LAST_SECONDS)  # Slurm ends this job now
+        return DONE
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the function does
+        return failed(place, progress, record, error)
+    keep(place, replace(progress, phase="done", ended=time.time()), outcome)
+    return DONE
+
+
+def failed(place: Place, progress: Progress, record: Record, error: BaseException) -> int:
+    """Keep why it failed."""
+    import cloudpickle
+
+    words = "".join(traceback.format_exception(error))
+    say(words)
+    trouble = Trouble(type(error).__name__, str(error)[:LONGEST_TEXT], 0, record.title)
+    keep(
+        place,
+        replace(progress, phase="failed", ended=time.time(), trouble=trouble),
+        cloudpickle.dumps(("error", words)),
+    )
+    return FAILED
+
+
+def keep(place: Place, progress: Progress, outcome: bytes = b"") -> None:
+    """Write what came of it, then the state; where the home takes nothing, for some time again and again."""
+    deadline = time.monotonic() + (LAST_SECONDS if outcome else 0)
+    while True:
+        try:
+            if outcome:
+                folder.write_whole(place.own / RESULT, outcome)
+            changed: dict[str, Any] = replace(progress, updated=time.time()).as_json()
+            folder.write_json(place.own / folder.STATE, changed)
+        except OSError as error:
+            if time.monotonic() > deadline:
+                say(f"studiolo: what came of it can not be written ({error.strerror}): make room in your home")
+                return
+            time.sleep(0.5)
+        else:
+            return
+
+
+if __name__ == "__main__":
+    main()

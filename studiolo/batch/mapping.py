@@ -1,0 +1,65 @@
+"""A function called for many items, each call a run of one job array."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from studiolo.batch.calls import RESULT, SUBMITTED
+from studiolo.batch.follow import ANSWER_SECONDS
+from studiolo.batch.plan import Plan, plan_calls
+from studiolo.batch.sweep import Sweep
+from studiolo.desk import desk
+from studiolo.errors import Fault, RequestError, RunFailed, shown
+
+__all__ = ["Calls", "plan_map"]
+
+
+class Calls(Sweep):
+    """The calls of one :func:`studiolo.map`; its items are their runs, in the order of the items."""
+
+    def results(self, timeout: float | None = None) -> list[Any]:
+        """What all calls returned, in order; waits until they are over, ``timeout`` seconds at most.
+
+        Raises :class:`~studiolo.errors.RunFailed` for the first one that failed, ``TimeoutError``.
+        """
+        self.wait(timeout)
+        return [self._value(index) for index in range(len(self))]
+
+    def _value(self, index: int) -> Any:
+        run = self[index]
+        verdict = run._follower.verdict(ANSWER_SECONDS)
+        if verdict.state != "done":
+            raise RunFailed(run, f"Call {index} of {len(self)}: {verdict.why or verdict.state}")
+        try:
+            kind, value = pickle.loads((run.folder / RESULT).read_bytes())  # noqa: S301 - from this person's own home
+        except (OSError, ValueError, pickle.UnpicklingError, EOFError) as error:
+            raise RunFailed(run, f"Call {index} of {len(self)}: its result can not be read ({error})") from error
+        if kind != "success":
+            raise RunFailed(run, f"Call {index} of {len(self)}: {value}")
+        return value
+
+
+def plan_map(
+    function: Callable[[Any], Any], items: Iterable[Any], at_once: object, resume: bool, resources: Any
+) -> Plan:
+    """Check what :func:`studiolo.map` would submit."""
+    import cloudpickle
+    from submitit.core.utils import DelayedSubmission
+
+    if not callable(function):
+        raise RequestError([Fault("function", shown(function), "a function of one item")])
+    chosen = list(items)
+    if not chosen:
+        raise RequestError([Fault("items", "", "at least one item")])
+    files = {}
+    for index, item in enumerate(chosen):
+        try:
+            files[f"{index}/{SUBMITTED}"] = cloudpickle.dumps(DelayedSubmission(function, item))
+        except Exception as error:
+            told = f"a function and items that can be sent to another process ({type(error).__name__}: {error})"
+            raise RequestError([Fault(f"items[{index}]", shown(item), told)]) from error
+    title = str(getattr(function, "__qualname__", "") or type(function).__name__)
+    points = [{"item": shown(item, 200)} for item in chosen]
+    return plan_calls(desk(), title, points, files, resources, at_once=at_once, resume=resume)

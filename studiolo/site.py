@@ -264,6 +264,11 @@ class Energy(_Section):
         "is not estimated.",
     )
     cpu_idle_watts: Figure = Field(0.0, description="What one CPU draws that does nothing, in watts.")
+    slurm_counts: bool = Field(
+        False,
+        description="Whether Slurm's ConsumedEnergy is believed: it counts whole nodes (AcctGatherEnergyType), so say true "
+        "only where each job has its nodes to itself.",
+    )
     pue: Annotated[Figure, Field(ge=1, le=10)] = Field(
         1.0, description="The building's share: power usage effectiveness, all power over that of the machines."
     )

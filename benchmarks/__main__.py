@@ -30,6 +30,7 @@ FAMILIES = {
     "running-1000": ("running", 1),
     "offers-2000-nodes": ("offers", 5),
     "dask-4-workers": ("dask_start", 5),
+    "batch": ("batch", 5),
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 from unittest import mock
 
-with mock.patch.object(signal, "signal", lambda *_: None):
+with mock.patch.object(signal, "signal"):
     from dask_jobqueue.core import Job, JobQueueCluster
 
 __all__ = ["Job", "JobQueueCluster"]

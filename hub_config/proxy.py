@@ -8,6 +8,7 @@ processes' environment nobody but it and root can read, and becomes the proxy (e
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 from collections.abc import Sequence
@@ -16,6 +17,7 @@ from urllib.parse import quote
 
 from hub_config import certificates
 from hub_config.addresses import hub_url
+from hub_config.away import pages
 from hub_config.secret_files import secret
 from studiolo.errors import SiteError
 from studiolo.site import Site, load
@@ -36,6 +38,22 @@ https.Agent.prototype.addRequest = function (request, options, ...rest) {
 };
 """
 
+# With an error target, which the hub is, the proxy has no setting for what it shows while that does not answer either. The
+# method is the proxy's own: tests/chaos fails loudly should it move.
+SHOW_AWAY = """
+import ConfigurableProxy from %(module)s;
+const pages = %(pages)s;
+const plain = ConfigurableProxy.prototype._handleProxyErrorDefault;
+ConfigurableProxy.prototype._handleProxyErrorDefault = function (code, kind, request, answer) {
+  const page = request?.method === "GET" && (request.headers.accept ?? "").includes("text/html");
+  if (code !== 503 || !page || answer.headersSent || answer.writableEnded) return plain.call(this, code, kind, request, answer);
+  const wanted = (request.headers["accept-language"] ?? "").toLowerCase().split(",").map((each) => each.trim().slice(0, 2));
+  const language = wanted.find((each) => Object.hasOwn(pages, each)) ?? Object.keys(pages)[0];
+  answer.writeHead(503, { "Content-Type": "text/html; charset=utf-8", "Cache-Control": "no-store", "Retry-After": "5" });
+  answer.end(pages[language]);
+};
+"""
+
 
 def command(site: Site, node: str, program: str) -> list[str]:
     """The proxy's whole command line."""
@@ -44,6 +62,9 @@ def command(site: Site, node: str, program: str) -> list[str]:
     line = [node]
     if hub.internal_tls:
         line += [f"--import=data:text/javascript,{quote(VERIFY_THE_TARGET)}"]
+    module = Path(program).resolve().parent.parent / "lib" / "configproxy.js"
+    show_away = SHOW_AWAY % {"module": json.dumps(module.as_uri()), "pages": json.dumps(pages(site))}
+    line += [f"--import=data:text/javascript,{quote(show_away)}"]
     line += [program, "--ip", hub.address, "--port", str(hub.port)]
     if hub.tls_certificate:
         line += ["--ssl-cert", hub.tls_certificate, "--ssl-key", hub.tls_key]

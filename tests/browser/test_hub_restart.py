@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+from axe_playwright_python.sync_playwright import Axe
 from chaos import Chaos
 from hubclient import Hub
 from pages import log_in, open_more_choices
@@ -50,3 +51,19 @@ def test_start_page_and_home_page_recover_by_themselves_and_the_session_is_exten
     expect(session.locator(".studiolo-left")).to_have_text(re.compile(r"^2 h 5\d min$"))
     expect(home.get_by_role("alert")).to_have_count(0)
     assert len(hub.jobs(name)) == 1
+
+
+def test_whoever_comes_while_the_hub_is_away_is_told_so_and_gets_in_by_waiting(
+    page: Page, access: Mapping[str, Any], chaos: Chaos
+) -> None:
+    log_in(page, access, PERSON)
+    home = f"{access['url']}hub/home"
+    with chaos.stopped("hub"):
+        answer = page.goto(home)
+        assert answer
+        assert answer.status == 503
+        expect(page.get_by_role("heading", name="Back in a moment")).to_be_visible()
+        assert Axe().run(page).violations_count == 0
+        plain = page.request.get(home, headers={"Accept": "application/json"})
+        assert (plain.status, plain.text()) == (503, "Service Unavailable")
+    expect(page.get_by_role("heading", name="My sessions")).to_be_visible()

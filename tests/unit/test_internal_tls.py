@@ -12,6 +12,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
 from itertools import cycle
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from certipy import Certipy
@@ -323,8 +324,25 @@ def test_at_the_proxys_commands_nobody_but_the_hub_is_known(site: Site) -> None:
 
 def test_without_tls_inside_the_proxy_knows_no_certificates(site_with: Callable[[str], Site]) -> None:
     line = proxy.command(site_with("internal_tls = false"), "/usr/bin/node", "/p/chp")
-    assert line[:2] == ["/usr/bin/node", "/p/chp"]
+    assert (line[0], line[2]) == ("/usr/bin/node", "/p/chp")
     assert not [word for word in line if "ssl" in word]
+
+
+def test_while_the_hub_is_away_the_proxy_shows_a_page_of_its_own_in_each_language(
+    site_with: Callable[[str], Site],
+) -> None:
+    site = site_with("internal_tls = false").model_copy(update={"title": "</script><b>'{x}`"})
+    line = proxy.command(site, "/usr/bin/node", "/p/bin/chp")
+    script = unquote(line[1].removeprefix("--import=data:text/javascript,"))
+    assert 'from "file:///p/lib/configproxy.js"' in script
+    for title in ("Back in a moment", "De retour dans un instant", "Gleich wieder da"):
+        assert title in script
+    assert "<b>" not in script
+    assert " " not in line[1]
+
+
+def test_without_tls_inside_the_hub_is_reached_plainly(site_with: Callable[[str], Site]) -> None:
+    line = proxy.command(site_with("internal_tls = false"), "/usr/bin/node", "/p/chp")
     assert options(line)["--default-target"] == "http://127.0.0.1:8081"
 
 

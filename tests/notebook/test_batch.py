@@ -6,14 +6,14 @@ import json
 import os
 import pwd
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from chaos import fill, small_disk
 from hubclient import Hub, until
-from kernels import Kernel, awaited, kernel_in, printed
+from kernels import Kernel, awaited, cancel_all, kernel_in, printed
 
 WORK = 'work it\'s "quoted"'
 
@@ -316,3 +316,42 @@ def test_a_cell_is_sent_off_by_a_magic_and_its_variables_come_back(at: Desk) -> 
 def test_a_run_can_be_awaited_in_a_cell(at: Desk) -> None:
     at.send(at.notebook("train.ipynb", cell("import studiolo; studiolo.record(a=1)")), "hours='5m'")
     assert "1" in at.kernel.run("(await run).result['a']").result
+
+
+def test_a_run_outlives_its_session_and_is_found_from_the_next_one(hub: Hub, person: Callable[..., str]) -> None:
+    name = person("company")
+    try:
+        assert hub.start(name, {"profile": "learn"}).status_code == 202
+        hub.ready(name)
+        with kernel_in(hub, name) as first:
+            at = Desk(first)
+            waits = cell("print('begun', flush=True)\nimport time; time.sleep(600)")
+            at.send(at.notebook("waits.ipynb", waits), "hours='15m', cpus=1")
+            at.until_state("running")
+            known, job = at.said("run.id"), at.said("run.job")
+        hub.stop(name)
+        assert hub.jobs(name) == [job]
+        assert hub.start(name, {"profile": "learn"}).status_code == 202
+        hub.ready(name)
+        with kernel_in(hub, name) as second:
+            second.run("import studiolo; run = studiolo.runs()[0]")
+            assert printed(second, "[run.id, run.state]") == [known, "running"]
+            second.run("run.cancel()")
+            awaited(second, "a cancelled run", "run.state == 'cancelled'")
+    finally:
+        if hub.server(name):
+            hub.stop(name)
+        cancel_all(hub, name)
+
+
+def test_a_budget_that_is_used_up_is_told_in_the_cell_and_leaves_nothing(at: Desk) -> None:
+    path = at.notebook("train.ipynb", cell("1"))
+    modify = ("sacctmgr", "-i", "modify", "user", "where", f"name={at.kernel.person}", "set")
+    before, known = at.hub.jobs(at.kernel.person), at.said("len(studiolo.runs())")
+    at.hub.slurm(*modify, "GrpTRESMins=cpu=0")
+    try:
+        assert "used up" in at.kernel.fails(f"studiolo.run({path})")
+        until("no job left", lambda: at.hub.jobs(at.kernel.person) == before)
+        assert at.said("len(studiolo.runs())") == known
+    finally:
+        at.hub.slurm(*modify, "GrpTRESMins=cpu=-1")

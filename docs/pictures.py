@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import sys
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
@@ -15,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nbformat
 from hubclient import Hub
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from pages import log_in
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from scenes import SCENES, Scene, lab, session
@@ -27,14 +30,17 @@ CHROMIUM = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
 SIZE = {"width": 1100, "height": 640}
 NARROW = {"width": 390, "height": 780}
 VISITOR = 4
+TRAINING = "train.ipynb"
 CELL = "import studiolo\nstudiolo.session()"
+CLUSTER = "import studiolo\ncluster = studiolo.cluster(workers=2, cpus=1, memory='1G')\ncluster.wait_for_workers(2)\nstudiolo.panel()"
+PARAMETERS = "epochs = 20  # how often the data is seen\nlearning_rate = 1e-3\nname = 'first'  # what to call the model"
 # What differs from one embedded cluster to the next: the ends of people's names, its folder, the first job's number.
 NEUTRAL = """([name, state]) => {
   const short = name.replace(/-[^-]*$/, "");
   const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walk.nextNode()) {
     const told = walk.currentNode.nodeValue.replaceAll(state, "/var/lib/studiolo").replaceAll(name, short);
-    walk.currentNode.nodeValue = told.replace(/\\b\\d{6,9}\\b/g, "4711");
+    walk.currentNode.nodeValue = told.replace(/(?<![.\\d])\\d{6,9}\\b/g, "4711");
   }
 }"""
 
@@ -59,6 +65,8 @@ PICTURES = (
     *(Picture(name, scheme) for name in SCENES for scheme in ("light", "dark")),
     Picture("notebook"),
     Picture("countdown"),
+    Picture("batch-form"),
+    Picture("panel"),
     *(Picture(name, narrow=True) for name in ("start", "waiting", "running")),
     *(Picture(name, locale=locale) for name in ("start", "waiting") for locale in ("fr-LU", "de-LU")),
 )
@@ -85,8 +93,50 @@ def countdown(page: Page, access: Mapping[str, Any], name: str) -> None:
     expect(page.get_by_text("This session ends at ")).to_be_visible()
 
 
-STAGED: Mapping[str, Scene] = {**SCENES, "notebook": Scene(notebook, session), "countdown": Scene(countdown, short)}
-IN_JUPYTERLAB = ("notebook", "countdown")
+def batch_form(page: Page, access: Mapping[str, Any], name: str) -> None:
+    """The form of "Run as Batch Job", with what the notebook's parameters are and what the run would cost."""
+    write_notebook(name)
+    page.goto(f"{access['url']}user/{name}/lab/tree/{TRAINING}")
+    expect(page.get_by_text("| Idle")).to_be_visible()
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_text("Run as Batch Job").click()
+    form = page.get_by_role("form", name=TRAINING)
+    form.get_by_label("epochs").fill("40")
+    expect(form.get_by_text("It would start now.")).to_be_visible()
+
+
+def write_notebook(name: str) -> None:
+    """A notebook with parameters in somebody's home."""
+    account = pwd.getpwnam(name)
+    cells = [
+        new_markdown_cell("# Train"),
+        new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
+        new_code_cell("for epoch in range(epochs):\n    print(name, 'epoch', epoch)"),
+    ]
+    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}
+    path = Path(account.pw_dir) / TRAINING
+    nbformat.write(new_notebook(cells=cells, metadata=kernel), path)
+    os.chown(path, account.pw_uid, account.pw_gid)
+
+
+def panel(page: Page, access: Mapping[str, Any], name: str) -> None:
+    """A Dask cluster of two workers, and the panel that shows it beside the session."""
+    lab(page, access, name)
+    expect(page.get_by_role("button", name="Python 3 (ipykernel) | Idle")).to_be_visible()
+    page.locator(".jp-NotebookPanel .jp-Cell .cm-content").first.click()
+    page.keyboard.insert_text(CLUSTER)
+    page.keyboard.press("Shift+Enter")
+    expect(page.get_by_text("2 of 2 workers run")).to_be_visible()
+
+
+STAGED: Mapping[str, Scene] = {
+    **SCENES,
+    "notebook": Scene(notebook, session),
+    "countdown": Scene(countdown, short),
+    "batch-form": Scene(batch_form, session),
+    "panel": Scene(panel, session),
+}
+IN_JUPYTERLAB = ("notebook", "countdown", "batch-form", "panel")
 
 
 def show(page: Page, picture: Picture) -> None:

@@ -13,17 +13,13 @@ import asyncio
 import itertools
 import math
 import os
-import pwd
 import secrets
-import shutil
 import socket
 import sys
 import time
-from collections import deque
 from collections.abc import Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
-from dataclasses import replace
 from typing import Any, Literal
 
 import dask.config
@@ -34,19 +30,21 @@ from distributed.security import Security
 from distributed.utils import get_ip, get_ip_interface
 
 from studiolo import script
-from studiolo.cost import amount, ceiling, held
+from studiolo.cost import ceiling, held
 from studiolo.dask_adaptive import CalmAdaptive, surplus
-from studiolo.dask_crew import Event, Phase, Worker, handover_seconds, how_lost, last_line, learn, sentence
+from studiolo.dask_crew import Event, Phase, Worker, handover_seconds, how_lost, sentence
+from studiolo.dask_folder import ClusterFolder, folders
 from studiolo.dask_pulse import Pulse
+from studiolo.dask_roster import Roster
 from studiolo.dask_shape import capped, worker_options
 from studiolo.dask_stock import Job, JobQueueCluster
-from studiolo.dask_worker import HANDOVER, Handover, read_handover
+from studiolo.dask_worker import Handover
 from studiolo.desk import desk
 from studiolo.errors import Fault, NoWorkers, RequestError, SlurmError, SlurmUnavailable, StudioloError, shown
 from studiolo.request import Request
 from studiolo.slurm.states import JobState
 from studiolo.units import minutes_words, parse_minutes
-from studiolo.views import Action, Amount, JobView, State, announce
+from studiolo.views import Action, JobView, State, announce
 
 # A notebook's cluster has nothing from anybody's settings of stock clusters.
 dask.config.update_defaults(
@@ -90,8 +88,6 @@ AT_ONCE = 8  # submissions under way; more only wait for each other
 LOOK_SECONDS = 1.0
 SHORTEST_SECONDS = 30.0
 LONGEST_PAUSE = 60.0
-KEPT_FOLDERS = 10
-LOG_BYTES = 4096
 
 
 def cluster(
@@ -195,15 +191,13 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
         self.tag = self.site.tag("dask", f"{self._desk.owner}.{self.id}")
         self.began = time.time()
         self.ended: float | None = None
-        self._root = os.path.join(pwd.getpwuid(os.getuid()).pw_dir, ".studiolo", "dask")
-        self.folder = os.path.join(self._root, self.id)
-        self._crew: dict[str, Worker] = {}
-        self._events: deque[Event] = deque(maxlen=1000)
+        self._folder = ClusterFolder(folders(), self.id)
+        self.folder = self._folder.path
+        self._crew = Roster(held(request, self.site), self.site.prices)
         self._numbers = itertools.count()
         self._initial = workers
         self._failed_starts = 0
         self._alone_since: float | None = None
-        self._spent = Amount()
         self._follows: dict[str, Future[None]] = {}
         self._errands: set[asyncio.Future[Any]] = set()
         self._at_once = asyncio.Semaphore(AT_ONCE)
@@ -268,11 +262,11 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
 
     def workers_now(self) -> list[Worker]:
         """Every worker that is planned, waits or runs, in the order in which they were asked for."""
-        return list(self._crew.values())
+        return list(self._crew)
 
     def history(self) -> list[Event]:
         """What has happened to this cluster, oldest first: the last thousand events. Print them."""
-        return list(self._events)
+        return list(self._crew.events)
 
     def view(self) -> JobView:
         """What is known of it now, for panels."""
@@ -294,8 +288,8 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
             done=sum(worker.phase == "running" for worker in known),
             of=len(self.worker_spec),
             unit="workers",
-            resources=held(self.request, self.site),
-            spent=self._spent_by(known),
+            resources=self._crew.resources,
+            spent=self._crew.spent(),
             ceiling=ceiling(self.request, self.site, len(self.worker_spec)),
             link=self.dashboard_link,
             link_words="Dashboard",
@@ -342,7 +336,7 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
         # The notebook renews it before; one that it does not get to hands over by itself.
         lifetime = walltime - handover_seconds(walltime)[1] / 2
         command = [python, "-I", "-m", "studiolo.dask_worker", self.folder, name, f"{lifetime:.0f}"]
-        return script.Job("dask-worker", self.tag, os.path.join(self.folder, f"{name}.log"), command)
+        return script.Job("dask-worker", self.tag, self._folder.log(name), command)
 
     def _handover(self, port: int) -> Handover:
         interface = self.site.clusters[self.request.cluster].interface
@@ -370,7 +364,8 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
         await super()._start()
         try:
             port = await self._at_desk(self._pulse.start(self.scheduler.ip))
-            self._open_folder(port)
+            credentials = f"{self.security.tls_worker_key}{self.security.tls_worker_cert}"
+            self._folder.open(self._handover(port), credentials)
             self._errand(self._watch())
             if self._initial:
                 await self.ask_for(self._initial)
@@ -384,24 +379,16 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
             raise
         return None
 
-    def _open_folder(self, port: int) -> None:
-        os.makedirs(self._root, mode=0o700, exist_ok=True)
-        _tidy(self._root)
-        os.mkdir(self.folder, mode=0o700)
-        self._handover(port).write(self.folder, f"{self.security.tls_worker_key}{self.security.tls_worker_cert}")
-
     async def _close(self) -> None:
         if self.status in (Status.closing, Status.closed):
             return await super()._close()  # type: ignore[no-any-return]
         self.ended = time.time()
-        # First what a job reads when it starts: from now on, none does anything.
-        with suppress(OSError):
-            os.unlink(os.path.join(self.folder, HANDOVER))
+        self._folder.shut()
         jobs = [worker for worker in self.workers.values() if worker.status == Status.running]
         for job in jobs:
             job.status = Status.closing
-        for name in list(self._crew):
-            self._note(name, "leaving", "the cluster is closed")
+        for worker in self._crew:
+            self._crew.leave(worker.name, "the cluster is closed")
         await self.cancel([int(job.job_id) for job in jobs])
         for follow in self._follows.values():
             follow.cancel()
@@ -411,13 +398,10 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
                 errand.cancel()
         await super()._close()
         await self._at_desk(self._pulse.close())
-        for name in list(self._crew):
-            self._end(name, "released", "released")
-        if not any(event.phase == "lost" for event in self._events):
-            shutil.rmtree(self.folder, ignore_errors=True)
-        else:
-            with suppress(OSError):
-                os.unlink(os.path.join(self.folder, "identity.pem"))
+        for worker in self._crew:
+            self._end(worker.name, "released", "released")
+        if not any(event.phase == "lost" for event in self._crew.events):
+            self._folder.remove()
         return None
 
     async def _watch(self) -> None:
@@ -427,9 +411,9 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
             if self.status != Status.running:
                 continue
             self._look_at_waiting()
-            for name, worker in list(self._crew.items()):
+            for worker in self._crew:
                 if worker.phase == "running" and worker.ends:
-                    await self._look_at_end(name, worker)
+                    self._look_at_end(worker, worker.ends - time.time())
 
     def _look_at_waiting(self) -> None:
         if self.scheduler.workers or not (self.worker_spec or self.failure):
@@ -463,23 +447,21 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
         if recommendations:
             scheduler.transitions(recommendations, stimulus_id=stimulus)
 
-    async def _look_at_end(self, name: str, worker: Worker) -> None:
+    def _look_at_end(self, worker: Worker, left: float) -> None:
         """Ask for a successor in time, and hand over to it when it has come, or when there is no time left."""
-        left = (worker.ends or math.inf) - time.time()
         lead, hand_over = handover_seconds(worker.ends - worker.started if worker.started and worker.ends else 0.0)
         if left > lead or self._is_ending(lead):  # the last ones end with the notebook
             return
         if not (worker.successor or self._is_adaptive or self.failure):
             planned = self.new_worker_spec()
-            successor = next(iter(planned))
-            self._crew[name] = replace(worker, successor=successor)
             self.worker_spec.update(planned)
-            self._say(name, f"its time is almost over: {successor} takes over")
+            self._crew.succeed(worker.name, next(iter(planned)))
             self._errand(self._fill())
-        follower = self._crew.get(self._crew[name].successor)
+            return
+        follower = self._crew.get(worker.successor)
         if left <= hand_over or (follower is not None and follower.phase == "running"):
-            self._note(name, "leaving", "hands over at the end of its time")
-            self._errand(self.scale_down([name]))
+            self._crew.leave(worker.name, "hands over at the end of its time")
+            self._errand(self.scale_down([worker.name]))
 
     @property
     def _is_adaptive(self) -> bool:
@@ -511,9 +493,9 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
 
     async def scale_down(self, workers: Any) -> None:
         """Have these workers (names) hand over what they hold, and end."""
-        names = [name for name in map(str, workers) if name in self._crew]
+        names = [name for name in map(str, workers) if self._crew.get(name)]
         for name in names:
-            self._note(name, "leaving", "not needed any more")
+            self._crew.leave(name, "not needed any more")
         there = {str(worker.name) for worker in self._there()}
         if moving := [name for name in names if name in there]:
             seconds = handover_seconds(self.request.minutes * 60.0)[1]
@@ -536,7 +518,7 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
 
     async def submit(self, name: str) -> int:
         """Ask Slurm for a worker, and follow its job."""
-        self._crew[name] = Worker(name, "asked", "asked for", time.time())
+        self._crew.ask(name)
         try:
             async with self._at_once:
                 request = self.request_now()
@@ -544,8 +526,7 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
         except StudioloError as error:
             self._end(name, "lost", str(error))
             raise
-        self._crew[name] = replace(self._crew[name], job=number)
-        self._say(name, "asked for")
+        self._crew.accept(name, number)
         self._follows[name] = self._desk.begin(self._follow(name, number))
         return int(number)
 
@@ -556,7 +537,7 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
         try:
             await self._at_desk(self._desk.cancel(self.request.cluster, jobs))
         except SlurmError as error:
-            self._say("", f"jobs {', '.join(map(str, jobs))} were not cancelled, and end by themselves: {error}")
+            self._crew.say("", f"jobs {', '.join(map(str, jobs))} were not cancelled, and end by themselves: {error}")
 
     def _new_worker_name(self, worker_number: int) -> str:
         """Never the name of one that was: Dask may not have forgotten it yet."""
@@ -574,7 +555,7 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
                 await self._correct_state()
                 return
             except SlurmUnavailable as error:
-                self._say("", str(error))
+                self._crew.say("", str(error))
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE)
                 self._plan(wanted)
@@ -590,7 +571,7 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
     async def _give_up(self, why: str) -> None:
         """Ask for no more workers, and take back those that have not come."""
         self.failure = NoWorkers(f"{why} No more workers are asked for until you call `scale` or `adapt` again.")
-        self._events.append(Event(time.time(), "", None, "cluster", str(self.failure)))
+        self._crew.say("", str(self.failure))
         if self._adaptive is not None:
             self._adaptive.stop()
         there = {str(worker.name) for worker in self._there()}
@@ -631,9 +612,7 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
         if state.is_over:
             self._errand(self._over(worker, state))
             return
-        self._crew[name] = known = learn(worker, state)
-        if known.words != worker.words:
-            self._say(name, known.words)
+        self._crew.hear(name, state)
 
     async def _over(self, worker: Worker, state: JobState) -> None:
         """A worker's job has ended: as it was told to, or it is lost and another one takes its place."""
@@ -644,8 +623,8 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
             self._end(name, "released", "released", state.end)
             return
         used = await self._used(worker, state)
-        log = os.path.join(self.folder, f"{name}.log")
-        words = how_lost(worker, state, self.request.memory, used, _tail(log), ours=ours)
+        line = self._folder.last_words(name)
+        words = how_lost(worker, state, self.request.memory, used, line, ours=ours)
         if self.status != Status.running:
             return
         self._end(name, "lost", words, state.end)
@@ -666,7 +645,7 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
         elif wanted and not worker.successor and not self._is_adaptive and not self._is_ending(SHORTEST_SECONDS):
             planned = self.new_worker_spec()
             self.worker_spec.update(planned)
-            self._say(name, f"replaced by {next(iter(planned))}")
+            self._crew.say(name, f"replaced by {next(iter(planned))}")
             await self._fill()
 
     async def _used(self, worker: Worker, state: JobState) -> float | None:
@@ -695,22 +674,16 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
             self._went(str(there.get("name", "")))
 
     def _came(self, name: str) -> None:
-        worker = self._crew.get(name)
-        if worker is None:
-            return
-        now = time.time()
-        self._failed_starts = 0
-        self._crew[name] = replace(worker, phase="running", words="runs", came=now, expected=None)
-        self._say(name, f"runs, {now - worker.asked:.1f} s after it was asked for")
-        self._tell_watcher("settle", worker)
+        if worker := self._crew.get(name):
+            self._failed_starts = 0
+            self._crew.come(name)
+            self._tell_watcher("settle", worker)
 
     def _went(self, name: str) -> None:
         """Its connection is gone: Slurm will say why, and is asked at once."""
-        worker = self._crew.get(name)
-        if worker is None:
-            return
-        self._note(name, "leaving", "its connection ended")
-        self._tell_watcher("hurry", worker)
+        if worker := self._crew.get(name):
+            self._crew.leave(name, "its connection ended")
+            self._tell_watcher("hurry", worker)
 
     def _tell_watcher(self, what: Literal["settle", "hurry"], worker: Worker) -> None:
         """How soon Slurm is to be asked again about a worker's job."""
@@ -720,34 +693,10 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
 
     # --- Small things ------------------------------------------------------------------------------------------------
 
-    def _note(self, name: str, phase: Phase, words: str) -> None:
-        worker = self._crew.get(name)
-        if worker is not None and worker.phase != phase:
-            self._crew[name] = replace(worker, phase=phase, words=words)
-            self._say(name, words)
-
     def _end(self, name: str, phase: Phase, words: str, when: int | None = None) -> None:
-        """A worker is over: it is in the history from now on, and in what was spent."""
-        worker = self._crew.pop(name)
-        if worker.node:
-            seconds = (when or time.time()) - (worker.started or worker.asked)
-            self._spent += amount(held(self.request, self.site), seconds, self.site.prices)
-        self._events.append(Event(time.time(), name, worker.job, phase, words if phase != "lost" else f"lost: {words}"))
+        self._crew.end(name, phase, words, when)
         if follow := self._follows.pop(name, None):
             follow.cancel()
-
-    def _say(self, name: str, words: str) -> None:
-        worker = self._crew.get(name)
-        phase = worker.phase if worker else "cluster"
-        self._events.append(Event(time.time(), name, worker.job if worker else None, phase, words))
-
-    def _spent_by(self, known: list[Worker]) -> Amount:
-        now, resources, prices = time.time(), held(self.request, self.site), self.site.prices
-        total = self._spent
-        for worker in known:
-            if worker.node:
-                total += amount(resources, now - (worker.started or worker.asked), prices)
-        return total
 
     def _state(self, known: list[Worker]) -> State:
         if self.ended:
@@ -794,30 +743,6 @@ def _seconds(where: str, value: object) -> float:
         return float(dask.utils.parse_timedelta(value, default="minutes"))
     except (ValueError, KeyError, TypeError):
         raise RequestError([Fault(where, shown(value), "a time, such as '90s' or '10m'")]) from None
-
-
-def _tail(path: str) -> str:
-    """The last line of a log, empty where there is none."""
-    try:
-        with open(path, "rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_BYTES))
-            return last_line(file.read().decode(errors="replace"))
-    except OSError:
-        return ""
-
-
-def _tidy(root: str) -> None:
-    """Remove what clusters have left whose notebook had no time to: all but the newest, once their session must be over."""
-    entries = sorted(os.scandir(root), key=lambda entry: entry.stat().st_mtime, reverse=True)
-    for entry in entries[KEPT_FOLDERS:]:
-        try:
-            over = 0 < read_handover(entry.path).ends < time.time()
-        except FileNotFoundError:
-            over = True  # closed; its logs were kept for a while
-        except (OSError, ValueError, TypeError):
-            over = False
-        if over:
-            shutil.rmtree(entry.path, ignore_errors=True)
 
 
 async def _done() -> None:

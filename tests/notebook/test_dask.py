@@ -7,13 +7,23 @@ import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+from chaos import Chaos
 from hubclient import HTTP, Hub, until
 from kernels import Kernel, awaited, kernel, printed
 
 START = "import studiolo, time, os; from dask.distributed import Client\n"
 BUSY = "import time; work = client.submit(lambda: [time.sleep(0.1) for _ in range(6000)]); print(work.key)\n"
+
+
+@pytest.fixture
+def chaos(hub: Hub, box: Any) -> Iterator[Chaos]:
+    """What breaks parts of the platform; whole again afterwards."""
+    breaking = Chaos(hub, box)
+    yield breaking
+    breaking.repair()
 
 
 @pytest.fixture
@@ -217,6 +227,37 @@ def test_scaling_by_work_brings_workers_and_lets_them_go(clustered: Kernel) -> N
     awaited(clustered, "idle workers' end", "not c.workers_now()")
     assert "lost" not in clustered.run("print(*c.history(), sep='\\n')").text
     assert printed(clustered, "client.submit(sum, [4, 5]).result()") == 9
+
+
+def test_each_gpu_worker_has_a_gpu_of_its_own(clustered: Kernel) -> None:
+    clustered.run("c = studiolo.cluster(gpus=2); client = Client(c); c.wait_for_workers(2, timeout=60)")
+    seen = "sorted(client.run(lambda: __import__('os').environ['CUDA_VISIBLE_DEVICES']).values())"
+    assert len(set(printed(clustered, seen))) == 2
+    assert printed(clustered, "c.request.gpus") == 1
+    assert printed(clustered, "client.submit(lambda: 7, resources={'GPU': 1}).result()") == 7
+
+
+def test_while_slurm_is_silent_nothing_is_lost_and_who_asks_is_told(clustered: Kernel, chaos: Chaos) -> None:
+    clustered.run("c = studiolo.cluster(workers=1); client = Client(c); c.wait_for_workers(1, timeout=60)")
+    with chaos.stopped("slurmctld"):
+        assert "SlurmUnavailable" in clustered.fails("c.scale(2)")
+        assert printed(clustered, "client.submit(sum, [1, 2]).result()") == 3
+        assert printed(clustered, "[w.phase for w in c.workers_now()]") == ["running"]
+    chaos.await_slurm()
+    clustered.run("c.scale(2); c.wait_for_workers(2, timeout=90)")
+
+
+def test_a_home_that_takes_nothing_is_said_before_anything_is_asked_for(clustered: Kernel) -> None:
+    clustered.run(
+        "root = os.path.expanduser('~/.studiolo/dask'); os.makedirs(root, exist_ok=True); os.chmod(root, 0o500)"
+    )
+    try:
+        told = clustered.fails("studiolo.cluster(workers=1)")
+    finally:
+        clustered.run("os.chmod(root, 0o700)")
+    assert "NoWorkers" in told
+    assert "Permission denied" in told
+    assert _workers(clustered) == []
 
 
 def test_the_dashboard_is_there_through_the_hub_and_nowhere_else(clustered: Kernel) -> None:

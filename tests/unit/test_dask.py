@@ -20,17 +20,19 @@ from typing import Any
 
 import pytest
 
-import studiolo.dask as daskc
-from studiolo import dask_worker
+from studiolo import dask_folder, dask_worker
 from studiolo.dask_adaptive import CalmAdaptive, surplus
 from studiolo.dask_crew import Event, Worker, handover_seconds, how_lost, last_line, learn, sentence
+from studiolo.dask_folder import ClusterFolder
 from studiolo.dask_pulse import Pulse
+from studiolo.dask_roster import Roster
 from studiolo.dask_shape import capped, worker_options
 from studiolo.dask_worker import HANDOVER, IDENTITY, LATE_STATUS, Handover, read_handover
 from studiolo.request import check
 from studiolo.session import Session
-from studiolo.site import Site
+from studiolo.site import Prices, Site
 from studiolo.slurm.states import JobState
+from studiolo.views import Amount, Resources
 
 WORKER = Worker("worker-0", "running", "runs", asked=100.0, job=7, node="cpu1", started=110.0, came=112.0, ends=3710.0)
 
@@ -178,17 +180,65 @@ def test_what_is_handed_over_reads_back_and_is_its_owners_alone(tmp_path: Path) 
 
 
 def test_what_old_clusters_left_goes_and_that_of_living_ones_stays(tmp_path: Path) -> None:
-    for age in range(daskc.KEPT_FOLDERS + 3):
+    for age in range(dask_folder.KEPT + 3):
         folder = tmp_path / f"{age:02}"
         folder.mkdir()
-        if age == daskc.KEPT_FOLDERS:  # a session that runs for another hour
+        if age == dask_folder.KEPT:  # a session that runs for another hour
             handover(ends=time.time() + 3600).write(str(folder), "KEY")
-        if age == daskc.KEPT_FOLDERS + 1:  # one whose kernel was killed, and that is over
+        if age == dask_folder.KEPT + 1:  # one whose kernel was killed, and that is over
             handover(ends=time.time() - 3600).write(str(folder), "KEY")
         os.utime(folder, (1e9 - age, 1e9 - age))
-    daskc._tidy(str(tmp_path))
+    cluster = ClusterFolder(str(tmp_path), "new")
+    cluster.open(handover(), "KEY")
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700
+    cluster.remove()
     left = sorted(int(path.name) for path in tmp_path.iterdir())
-    assert left == list(range(daskc.KEPT_FOLDERS + 1))
+    assert left == list(range(dask_folder.KEPT + 1))
+
+
+def test_a_shut_folder_tells_no_job_anything_and_keeps_the_logs(tmp_path: Path) -> None:
+    cluster = ClusterFolder(str(tmp_path), "one")
+    cluster.open(handover(), "KEY")
+    Path(cluster.log("worker-0")).write_text("began\nImportError: no such thing\n")
+    cluster.shut()
+    cluster.shut()
+    assert [path.name for path in (tmp_path / "one").iterdir()] == ["worker-0.log"]
+    assert cluster.last_words("worker-0") == "ImportError: no such thing"
+    assert cluster.last_words("worker-1") == ""
+
+
+# --- The roster ------------------------------------------------------------------------------------------------------
+
+
+def test_a_roster_tells_the_whole_life_of_a_worker_and_what_it_cost() -> None:
+    roster = Roster(Resources(cpus=4, memory=1024), Prices(cpu_hour=2.0))
+    roster.ask("a")
+    roster.accept("a", 7)
+    roster.hear("a", JobState(7, "PENDING", "Priority"))
+    roster.hear("a", JobState(7, "PENDING", "Priority"))
+    assert roster.spent().money == 0, "who waits costs nothing"
+    roster.hear("a", JobState(7, "RUNNING", node="n1", start=1000))
+    roster.come("a")
+    roster.succeed("a", "b")
+    roster.leave("a", "not needed any more")
+    roster.leave("a", "its connection ended")
+    roster.end("a", "released", "released", when=1000 + 3600)
+    assert [event.phase for event in roster.events] == [
+        "asked",
+        "pending",
+        "starting",
+        "running",
+        "running",
+        "leaving",
+        "released",
+    ]
+    assert roster.spent() == Amount(0.0, 4.0, 8.0, "EUR")
+    assert list(roster) == []
+    roster.ask("c")
+    roster.end("c", "lost", "its node failed")
+    assert roster.events[-1].words == "lost: its node failed"
+    roster.say("", "something")
+    assert roster.events[-1].phase == "cluster"
 
 
 # --- The guard -------------------------------------------------------------------------------------------------------

@@ -87,6 +87,7 @@ FAILURES = 3
 AT_ONCE = 8  # submissions under way; more only wait for each other
 LOOK_SECONDS = 1.0
 SHORTEST_SECONDS = 30.0
+BOOKS_SECONDS = (0.5, 1.0, 2.0, 0.0)  # accounting hears of an end somewhat later than the queue
 LONGEST_PAUSE = 60.0
 
 
@@ -136,6 +137,17 @@ def _number(where: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise RequestError([Fault(where, shown(value), "a whole number, 0 or more")])
     return value
+
+
+class TooFewWorkers(WorkerStartTimeoutError):  # type: ignore[misc]
+    """Dask's own error of a wait for workers that took too long, with why in ``words``."""
+
+    def __init__(self, there: int, wanted: int, seconds: float, words: str) -> None:
+        super().__init__(there, wanted, seconds)
+        self.words = words
+
+    def __str__(self) -> str:
+        return f"{super().__str__()}: {self.words}"
 
 
 class WorkerJob(Job):  # type: ignore[misc]  # dask-jobqueue has no types
@@ -587,7 +599,7 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
             if self.failure is not None:
                 raise self.failure
             if time.monotonic() - began > limit:
-                raise WorkerStartTimeoutError(running, n_workers, limit)
+                raise TooFewWorkers(running, n_workers, limit, sentence(self.workers_now(), len(self.worker_spec)))
             if not running and time.monotonic() - began > self.wait:
                 raise self._too_long()
             await asyncio.sleep(0.05)
@@ -649,14 +661,17 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
             await self._fill()
 
     async def _used(self, worker: Worker, state: JobState) -> float | None:
-        """The most memory (mebibytes) that a worker is known to have held, if that is what it was lost for."""
+        """The most memory (mebibytes) that a worker held by the books, if that is what it was lost for."""
         if state.state != "OUT_OF_MEMORY" or worker.job is None:
             return None
-        told = [there.metrics.get("memory", 0) / (1 << 20) for there in self._there() if there.name == worker.name]
-        with suppress(SlurmError):
-            usage = (await self._at_desk(self._desk.slurm[self.request.cluster].used([worker.job]))).get(worker.job)
-            told.append(usage.memory or 0.0 if usage else 0.0)
-        return max(told, default=0.0) or None
+        for pause in BOOKS_SECONDS:
+            with suppress(SlurmError):
+                found = await self._at_desk(self._desk.slurm[self.request.cluster].used([worker.job]))
+                if worker.job in found:
+                    memory: float | None = found[worker.job].memory
+                    return memory
+            await asyncio.sleep(pause)
+        return None
 
     def _there(self) -> list[Any]:
         """What Dask's scheduler knows of the workers that it is connected with."""

@@ -93,7 +93,9 @@ def how_lost(worker: Worker, state: JobState, asked: int, used: float | None, li
     status = f" with status {state.exit_code}" if state.exit_code else ""
     told = f"it ended{status}{where}: {line}" if line else f"it ended{status}{where} without a word ({state.state})"
     if state.state == "OUT_OF_MEMORY":
-        held = f"{used / 1024:.1f} of {asked / 1024:.1f} GB" if used else f"it had {memory_words(asked)}"
+        # What was held is looked at now and then: a figure from before it grew says nothing.
+        seen = used is not None and used > 0.75 * asked
+        held = f"{used / 1024:.1f} of {asked / 1024:.1f} GB" if used and seen else f"it had {memory_words(asked)}"
         told = f"out of memory ({held}): ask for more memory for each worker, or make its tasks smaller"
     elif state.state == "CANCELLED":
         told = (

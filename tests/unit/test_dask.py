@@ -119,6 +119,7 @@ def test_a_loss_is_told_in_words(state: JobState, words: str) -> None:
 
 def test_a_loss_of_which_little_is_known_is_told_as_such() -> None:
     assert "it had 16 GB" in how_lost(WORKER, JobState(7, "OUT_OF_MEMORY"), 16384, None, "")
+    assert "it had 16 GB" in how_lost(WORKER, JobState(7, "OUT_OF_MEMORY"), 16384, 200.0, "")
     assert "lost its connection" in how_lost(WORKER, JobState(7, "CANCELLED"), 1, None, "", ours=True)
     assert "without a word (FAILED)" in how_lost(WORKER, JobState(7, "FAILED"), 1, None, "")
     never_came = replace(WORKER, came=None)

@@ -32,7 +32,10 @@ NARROW = {"width": 390, "height": 780}
 VISITOR = 4
 TRAINING = "train.ipynb"
 CELL = "import studiolo\nstudiolo.session()"
-CLUSTER = "import studiolo\ncluster = studiolo.cluster(workers=2, cpus=1, memory='1G')\ncluster.wait_for_workers(2)\nstudiolo.panel()"
+CLUSTER = """import studiolo
+cluster = studiolo.cluster(workers=2, cpus=1, memory="1G")
+cluster.wait_for_workers(2)
+studiolo.panel()"""
 PARAMETERS = "epochs = 20  # how often the data is seen\nlearning_rate = 1e-3\nname = 'first'  # what to call the model"
 # What differs from one embedded cluster to the next: the ends of people's names, its folder, the first job's number.
 NEUTRAL = """([name, state]) => {

@@ -39,15 +39,19 @@ def test_a_run_stands_in_the_panel_and_one_sent_elsewhere_in_the_queue(at: Kerne
     assert printed(at, "[one.name for one in studiolo.receipts(run)]") == ["long.ipynb"]
 
 
-def test_a_run_that_waits_says_why_and_what_starts_sooner(at: Kernel) -> None:
-    cluster = at.hub
-    cluster.slurm("scontrol", "update", "PartitionName=cpu", "State=DOWN")
+def test_a_run_that_waits_for_a_maintenance_is_told_how_long_it_may_be_to_start_now(at: Kernel) -> None:
+    slurm = at.hub.slurm
+    nodes = slurm("sinfo", "--noheader", "--partition=cpu", "--format=%N").strip()
+    times = ("StartTime=now+90minutes", "Duration=60", "Users=root", "Flags=MAINT,IGNORE_JOBS")
+    slurm("scontrol", "create", "reservation", "ReservationName=upkeep", f"Nodes={nodes}", *times)
     try:
         at.run("run = studiolo.run('long.ipynb', profile='learn')")
-        awaited(at, "Slurm's reason", "'closed' in str(studiolo.why(run))")
+        awaited(at, "Slurm's reason", "run.state == 'waiting' and 'maintenance' in run.why")
+        awaited(at, "what starts sooner", "studiolo.why(run).sooner.startswith('1 h instead of 2 h starts')")
+        assert "maintenance" in printed(at, "studiolo.panel('batch').text")
         at.run("run.cancel()")
     finally:
-        cluster.slurm("scontrol", "update", "PartitionName=cpu", "State=UP")
+        slurm("scontrol", "delete", "ReservationName=upkeep")
 
 
 def test_a_job_of_nobody_is_said(at: Kernel) -> None:

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, cast, overload
 
 from studiolo.batch import folder
@@ -55,6 +56,7 @@ __all__ = [
 ]
 
 SHOWN_RUNS = 50
+MOST_KEPT = 512
 
 # --- Sending off -----------------------------------------------------------------------------------------------------
 
@@ -180,7 +182,19 @@ class Runs(Sequence[Run | Sweep]):
 
 def found(place: Place) -> Run | Sweep:
     """The run or sweep whose folder this is; one of which nothing can be read is a run all the same."""
-    return made_of(place, read_record(place) or Record(title="(its folder says nothing of it)"))
+    try:
+        return _kept(place)
+    except LookupError:
+        return made_of(place, Record(title="(its folder says nothing of it)"))
+
+
+@lru_cache(maxsize=MOST_KEPT)
+def _kept(place: Place) -> Run | Sweep:
+    """The same object each time, so that one that is over is read once; what was asked for never changes."""
+    known = read_record(place)
+    if known is None:
+        raise LookupError(place)  # not kept: it may be there the next time
+    return made_of(place, known)
 
 
 def runs(limit: int | None = None) -> Runs:

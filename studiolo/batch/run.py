@@ -44,6 +44,7 @@ class Run:
     def __init__(self, place: Place, record: Record) -> None:
         self._place, self._record = place, record
         self._follower = Follower(place, record)
+        self._last: JobView | None = None
 
     # --- What it is --------------------------------------------------------------------------------------------------
 
@@ -187,7 +188,12 @@ class Run:
     # --- How it is shown ---------------------------------------------------------------------------------------------
 
     def view(self) -> JobView:
-        """What panels show: what is known already. Asks nobody."""
+        """What panels show: what is known already. Asks nobody; what is over is looked at once."""
+        if self._last is None or not self._last.is_over:
+            self._last = self._look()
+        return self._last
+
+    def _look(self) -> JobView:
         verdict, progress = self._follower.verdict(), self._follower.progress()
         at = here()
         request = self._record.request
@@ -234,6 +240,7 @@ class Run:
         return " ".join(filter(None, [f"Run {self.id} of {self._record.file}: {verdict.state}.", verdict.why]))
 
     def _repr_html_(self) -> str:
+        self._follower.verdict(ANSWER_SECONDS)  # just sent off, it is not known to be in the queue yet
         return view_html(self.view())
 
 

@@ -255,6 +255,7 @@ class Sweep(Sequence[Run]):
         return f"Sweep {self.id} of {self._record.file}, {len(self)} runs: {verdict.state}. {verdict.why}"
 
     def _repr_html_(self) -> str:
+        self._verdict(ANSWER_SECONDS)
         with suppress(ImportError):
             return view_html(self.view()) + str(self.table().to_html(escape=True))
         return view_html(self.view())

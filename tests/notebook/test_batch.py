@@ -355,3 +355,17 @@ def test_a_budget_that_is_used_up_is_told_in_the_cell_and_leaves_nothing(at: Des
         assert at.said("len(studiolo.runs())") == known
     finally:
         at.hub.slurm(*modify, "GrpTRESMins=cpu=-1")
+
+
+def test_a_run_has_a_dask_cluster_of_its_own_which_ends_with_it(at: Desk) -> None:
+    work = """
+    import studiolo
+    from distributed import Client
+    cluster = studiolo.cluster(workers=1, profile="learn")
+    studiolo.record(answer=Client(cluster).submit(lambda: 6 * 7).result(timeout=80))
+    """
+    before = at.hub.jobs(at.kernel.person)
+    at.send(at.notebook("dask.ipynb", cell(work)), "hours='10m'")
+    at.kernel.run("run.wait(120)", 130)
+    assert at.said("run.result") == {"answer": 42}
+    until("the end of its workers", lambda: at.hub.jobs(at.kernel.person) == before)

@@ -20,7 +20,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from submitit.core.utils import DelayedSubmission
 
-from studiolo.batch import calls, folder, inside, mapping
+from studiolo import jobs
+from studiolo.batch import calls, folder, follow, inside, mapping
 from studiolo.batch.folder import Place, Record, read_record
 from studiolo.batch.parameters import check_parameters, declared, injected, plain, require, with_parameters
 from studiolo.batch.plan import like_session, plan_run, points_of, rehearsal_of
@@ -621,3 +622,35 @@ def test_a_cell_is_told_what_it_may_be_given() -> None:
         run_batch("-i data", "x", {})
     with pytest.raises(RequestError, match=r"lr: resources"):
         run_batch("lr=1", "x", {})
+
+
+# --- All of them -----------------------------------------------------------------------------------------------------
+
+
+def test_all_runs_are_listed_as_what_they_are_outside_of_a_session_too(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("STUDIOLO_OUTLINE", raising=False)
+    monkeypatch.setattr(follow, "here", lambda: None)
+    single = folder.make({}, Record(notebook="/x/<i>it's\n.ipynb", request={"minutes": 5}))
+    folder.write_json(single.own / folder.STATE, Progress("done", cells=2, done=2, started=1.0, ended=3.0).as_json())
+    many = folder.make({}, Record(title="many", points=({"a": 1}, {"a": 2})), tasks=2)
+    calls_ = folder.make({}, Record(kind="map", title="f", points=({"item": "1"},)), tasks=1)
+    broken = folder.make({}, Record())
+    (broken.base / folder.RUN).write_text("{")
+    listed = {one.id: one for one in jobs.runs()}
+    assert {name: type(one).__name__ for name, one in listed.items()} == {
+        single.id: "Run",
+        many.id: "Sweep",
+        calls_.id: "Calls",
+        broken.id: "Run",
+    }
+    assert listed[single.id].state == "done"
+    assert "<i>" not in listed[single.id]._repr_html_()
+    assert "says nothing" in repr(listed[broken.id])
+    assert {one.id: one for one in jobs.runs()}[single.id] is listed[single.id]
+    assert isinstance(jobs.runs()[:2], jobs.Runs)
+    assert jobs.find_run(f"{many.id}/1").parameters == {"a": 2}
+    with pytest.raises(RequestError, match="as in studiolo"):
+        jobs.find_run("../../etc")
+    assert "No runs yet" in repr(jobs.Runs(()))

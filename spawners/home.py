@@ -58,6 +58,11 @@ class HomePage(NamedSessions, HomeHandler):  # type: ignore[misc]  # JupyterHub 
 
     trouble = ""
 
+    def set_default_headers(self) -> None:
+        """JupyterHub's; and nothing of the page stays for whoever presses Back after a log-out."""
+        super().set_default_headers()
+        self.set_header("Cache-Control", "no-store")
+
     @property
     def engine(self) -> Engine:
         """What all spawners of this hub share."""

@@ -36,7 +36,9 @@ def test_everything_of_one_person_ends_at_the_press_of_one_button(
     try:
         with visitor(hub, access, ada) as browser:
             until("the page to know", lambda: told(hub, ada) == {"runs": 1, "workers": 1, "others": 0}, 60)
-            page = browser.get("hub/home").text
+            answer = browser.get("hub/home")
+            assert answer.headers["cache-control"] == "no-store"  # nothing for the Back button of whoever logs in next
+            page = answer.text
             for words in ("1 session<", "1 batch run<", "1 Dask worker<"):
                 assert words in page
             (xsrf,) = re.findall(r'data-xsrf="([^"]+)"', page)

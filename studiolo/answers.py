@@ -16,10 +16,9 @@ from typing import Any
 from studiolo.alternatives import WORTH_SECONDS, Alternative, alternatives, words
 from studiolo.desk import Desk, desk
 from studiolo.errors import Fault, OutsideSession, RequestError, SlurmError, SlurmRefused, shown
-from studiolo.panels.board import described
+from studiolo.panels.board import this_session
 from studiolo.request import FIELDS, Request, check
 from studiolo.rightsize import advice, smaller
-from studiolo.session import session
 from studiolo.site import Site
 from studiolo.slurm.estimate import question
 from studiolo.slurm.reasons import pending_words
@@ -75,11 +74,10 @@ def explain(notebook: str = "") -> Answer:
     at = desk()
     if notebook:
         return _right_size(at, notebook)
-    own = session()
-    if own is None:
-        raise OutsideSession
     now = time.time()
-    told = described(own, at.site, None, now)
+    told = this_session(at, now)
+    if told is None:
+        raise OutsideSession
     left = f"{span(told.ends - now)} are left." if told.ends is not None else ""
     return Answer(told.words, left)
 

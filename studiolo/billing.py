@@ -13,7 +13,7 @@ from studiolo.cost import Measured, amount_words, receipt, receipts_csv
 from studiolo.desk import Desk, desk
 from studiolo.errors import Fault, RequestError, SlurmError, shown
 from studiolo.gauges import energy_words
-from studiolo.panels.board import described
+from studiolo.panels.board import this_session
 from studiolo.slurm.usage import JobUsage
 from studiolo.views import JobView, Live, ReceiptView, announced
 from studiolo.wording import Clock, local, moment
@@ -91,9 +91,9 @@ def receipts(*things: Any) -> Receipts:
 
 def own_view(at: Desk, now: float) -> JobView | None:
     """This session as one of the things that cost."""
-    if at.session is None:
+    told = this_session(at, now)
+    if told is None:
         return None
-    told = described(at.session, at.site, None, now)
     return JobView(
         "session",
         str(told.job),

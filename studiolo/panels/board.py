@@ -31,7 +31,7 @@ from studiolo.slurm.states import JobState, Tagged
 from studiolo.views import CANCEL, BudgetView, JobView, Kind, Live, Resources, SessionView, State, announced
 from studiolo.wording import Clock, local, moment, resources_words
 
-__all__ = ["Board", "Found", "budget_of", "described", "grouped", "resources_of"]
+__all__ = ["Board", "Found", "budget_of", "described", "grouped", "resources_of", "this_session"]
 
 log = logging.getLogger(__name__)
 
@@ -148,6 +148,16 @@ def group_view(group: Group, states: Sequence[JobState | None]) -> JobView | Non
         ends=max((one.end for one in running if one.end is not None), default=None),
         actions=(CANCEL,),
     )
+
+
+def this_session(desk: Desk, now: float) -> SessionView | None:
+    """This session by what the desk knows, Slurm's last word included; asks nobody. ``None`` outside of one."""
+    session, state = desk.session, None
+    if session is None:
+        return None
+    if session.partition in desk.site.partitions:
+        state = desk.watchers[desk.site.cluster_of(session.partition)].state(session.job)
+    return described(session, desk.site, state, now)
 
 
 # --- Those who act and ask -------------------------------------------------------------------------------------------
@@ -304,13 +314,8 @@ class Board:
     # --- What is known -----------------------------------------------------------------------------------------------
 
     def _session(self, now: float) -> SessionView | None:
-        session = self.desk.session
-        if session is None:
-            return None
-        state = None
-        if session.partition in self.desk.site.partitions:
-            state = self.desk.watchers[self.desk.site.cluster_of(session.partition)].state(session.job)
-        return replace(described(session, self.desk.site, state, now), budget=self._budget)
+        told = this_session(self.desk, now)
+        return None if told is None else replace(told, budget=self._budget)
 
     def _trouble(self, now: float) -> str:
         silent = [at for name, at in self._silent_since.items() if name != "runs"]

@@ -145,8 +145,10 @@ class _Widgets:
         for part, page in self._pages.items():
             children += [page, *([self._buttons[part]] if part in self._buttons else [])]
         self.box = ipywidgets.VBox([*children, self._foot, refresh])
-        # Pages count on how many places they show it, where they know how to.
+        # Pages count on how many places they show it, where they know how to. One that is reloaded or closed does not say so
+        # any more, and counts on: then the panel is looked after until it pauses.
         self.box._view_count = 0
+        answer_where_asked(self.box)
         self.box.observe(self._counted, "_view_count")
         self.show(replace(panel._view, live=True))
 

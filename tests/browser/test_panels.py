@@ -25,6 +25,13 @@ BUSY = """import time
 while run.state in ("waiting", "starting", "running", "stopping"):
     time.sleep(0.2)
 print("in the end the run is", run.state)"""
+# The very poller: what it does for nobody can not be seen from outside.
+UNSEEN = """import asyncio
+from studiolo.desk import desk
+from studiolo.panels import _pollers
+while any(panel.is_shown for panel in _pollers[desk()]._panels):
+    await asyncio.sleep(0.2)
+print("nobody looks at a panel")"""
 THEMES = {"light": "JupyterLab Light", "dark": "JupyterLab Dark"}
 
 
@@ -53,7 +60,7 @@ def test_a_run_is_cancelled_from_its_panel_while_a_cell_waits_for_it(
     token = hub.own_token(name, 1200)
     headers, server = {"Authorization": f"token {token}"}, f"{hub.url}user/{name}/"
     notebook = nbformat.v4.new_notebook(
-        cells=[nbformat.v4.new_code_cell(BEGIN), nbformat.v4.new_code_cell(BUSY)],
+        cells=[nbformat.v4.new_code_cell(text) for text in (BEGIN, BUSY, UNSEEN)],
         metadata={"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}},
     )
     body = {"type": "notebook", "format": "json", "content": json.loads(nbformat.writes(notebook))}
@@ -74,6 +81,29 @@ def test_a_run_is_cancelled_from_its_panel_while_a_cell_waits_for_it(
     gauges = page.locator(".studiolo-panel section[aria-label='In use']")
     expect(gauges).to_contain_text("of 2 cores")
 
+    page.locator(".jp-NotebookPanel .jp-Cell .cm-content").nth(1).click()
+    page.keyboard.press("Control+Enter")
+    expect(page.get_by_role("button", name="Python 3 (ipykernel) | Busy")).to_be_visible()
+    page.get_by_role("button", name="Cancel night", exact=False).click()
+    page.get_by_role("button", name="Really? Cancel night", exact=False).click()
+    expect(page.locator(".jp-OutputArea-output").last).to_contain_text("in the end the run is cancelled")
+    expect(runs).to_contain_text("Cancelled")
+    expect(page.get_by_role("button", name="Cancel night", exact=False)).to_have_count(0)
+    picture(page, "panels-cancelled")
+    until("the run's end in the queue", lambda: hub.jobs(name) == [hub.job(name)])
+
+    page.locator(".jp-NotebookPanel .jp-Cell .cm-content").first.click()
+    page.get_by_role("menuitem", name="Edit").click()
+    page.get_by_role("menuitem", name="Clear Cell Output").click()
+    expect(runs).to_have_count(0)
+    page.locator(".jp-NotebookPanel .jp-Cell .cm-content").nth(2).click()
+    page.keyboard.press("Control+Enter")
+    expect(page.locator(".jp-OutputArea-output").last).to_contain_text("nobody looks at a panel")
+
+    page.locator(".jp-NotebookPanel .jp-Cell .cm-content").first.click()
+    page.keyboard.press("Control+Enter")
+    expect(runs).to_contain_text("Running")
+    expect(runs).to_contain_text("1 of 2 cells")
     page.keyboard.press("Control+S")
     saved = lambda: "Batch runs" in HTTP.get(f"{server}api/contents/panels.ipynb", headers=headers).text  # noqa: E731
     until("the saved notebook", saved)
@@ -94,14 +124,3 @@ def test_a_run_is_cancelled_from_its_panel_while_a_cell_waits_for_it(
             assert max(panel.evaluate_all(wider)) <= 0, (scheme, width)
             picture(page, f"panels-{scheme}-{width}")
         page.set_viewport_size({"width": 1280, "height": 1100})
-
-    page.locator(".jp-NotebookPanel .jp-Cell .cm-content").nth(1).click()
-    page.keyboard.press("Control+Enter")
-    expect(page.get_by_role("button", name="Python 3 (ipykernel) | Busy")).to_be_visible()
-    page.get_by_role("button", name="Cancel night", exact=False).click()
-    page.get_by_role("button", name="Really? Cancel night", exact=False).click()
-    expect(page.locator(".jp-OutputArea-output").last).to_contain_text("in the end the run is cancelled")
-    expect(runs).to_contain_text("Cancelled")
-    expect(page.get_by_role("button", name="Cancel night", exact=False)).to_have_count(0)
-    picture(page, "panels-cancelled")
-    until("the run's end in the queue", lambda: hub.jobs(name) == [hub.job(name)])

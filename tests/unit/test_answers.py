@@ -149,7 +149,6 @@ def at(site: Site, programs: FakePrograms, monkeypatch: pytest.MonkeyPatch) -> I
     }
     made = Desk(site.model_copy(update={"clusters": clusters}), HERE)
     monkeypatch.setattr(answers, "desk", lambda: made)
-    monkeypatch.setattr(answers, "session", lambda: HERE)
     yield made
     made.loop.call_soon_threadsafe(made.loop.stop)
     made.thread.join()
@@ -215,7 +214,7 @@ def test_what_a_thing_asked_for_can_be_asked_for_again(site: Site) -> None:
     assert asked_for(Thing(WAITS)) is None
 
 
-def test_outside_of_a_session_there_is_nothing_to_explain(at: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(answers, "session", lambda: None)
+def test_outside_of_a_session_there_is_nothing_to_explain(at: Desk) -> None:
+    at.session = None
     with pytest.raises(OutsideSession):
         explain()

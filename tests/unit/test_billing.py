@@ -76,7 +76,7 @@ def test_this_session_has_a_receipt_so_far(at: Desk) -> None:
     found = receipts()
     session = next(one for one in found if one.kind == "session")
     assert (session.ended, session.jobs) == (None, (7,))
-    assert session.amount.gpu_hours == pytest.approx(0.25, rel=0.01)
+    assert 0.25 <= session.amount.gpu_hours < 1.0, "a quarter of a GPU since an hour ago, and for four at most"
     assert "train & test" in [one.name for one in found]
 
 

@@ -40,8 +40,18 @@ from studiolo.dask_shape import capped, worker_options
 from studiolo.dask_stock import Job, JobQueueCluster
 from studiolo.dask_worker import Handover
 from studiolo.desk import desk
-from studiolo.errors import Fault, NoWorkers, RequestError, SlurmError, SlurmUnavailable, StudioloError, shown
+from studiolo.errors import (
+    Fault,
+    NoWorkers,
+    RequestError,
+    SlurmError,
+    SlurmRefused,
+    SlurmUnavailable,
+    StudioloError,
+    shown,
+)
 from studiolo.request import Request
+from studiolo.slurm.reasons import limit_words, never_starts, pending_words
 from studiolo.slurm.states import JobState
 from studiolo.units import minutes_words, parse_minutes
 from studiolo.views import Action, JobView, State, announce
@@ -535,6 +545,11 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
             async with self._at_once:
                 request = self.request_now()
                 number = await self._at_desk(self._desk.submit(request, self.job(name, request), {}))
+        except SlurmRefused as refused:
+            words = limit_words(refused.words)
+            error = SlurmRefused("start a worker", f"{words} ({refused.words})" if words else refused.words)
+            self._end(name, "lost", str(error))
+            raise error from None
         except StudioloError as error:
             self._end(name, "lost", str(error))
             raise
@@ -625,6 +640,8 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
             self._errand(self._over(worker, state))
             return
         self._crew.hear(name, state)
+        if state.is_pending and never_starts(state.reason) and self.failure is None:
+            self._errand(self._give_up(pending_words(state.reason)))
 
     async def _over(self, worker: Worker, state: JobState) -> None:
         """A worker's job has ended: as it was told to, or it is lost and another one takes its place."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from studiolo.batch.progress import ENDED, Progress, Trouble
-from studiolo.slurm.reasons import limit_of, limit_words, pending_words, read_reason
+from studiolo.slurm.reasons import limit_words, never_starts, pending_words, read_reason
 from studiolo.slurm.states import JobState
 from studiolo.views import OVER, State
 
@@ -161,29 +161,14 @@ _HINTS = {
 }
 
 
-_NEVER = frozenset(
-    {
-        "AccountNotAllowed",
-        "BadConstraints",
-        "InvalidAccount",
-        "InvalidQOS",
-        "PartitionDown",
-        "PartitionInactive",
-        "PartitionNodeLimit",
-        "PartitionTimeLimit",
-        "QOSNotAllowed",
-    }
-)
+_CLOSED = frozenset({"PartitionDown", "PartitionInactive"})
 
 
 def hopeless(reason: str) -> bool:
     """Whether a job that waits for this does not start as it stands: a budget that is spent, a closed partition."""
-    word = read_reason(reason).word
-    limit = limit_of(word)
-    return word in _NEVER or (limit is not None and limit[0] in ("project spent", "class spent", "large", "small"))
+    return never_starts(reason) or read_reason(reason).word in _CLOSED
 
 
 def refusal_words(words: str) -> str:
     """The sentence for why Slurm refuses; empty where we have none."""
-    reason = read_reason(words)
-    return limit_words(words) or (pending_words(words) if reason.word in _NEVER else "")
+    return limit_words(words) or (pending_words(words) if hopeless(words) else "")

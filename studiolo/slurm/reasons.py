@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from studiolo.language import _, later
 
-__all__ = ["Reason", "limit_of", "limit_words", "pending_words", "read_reason"]
+__all__ = ["Reason", "limit_of", "limit_words", "never_starts", "pending_words", "read_reason"]
 
 
 @dataclass(frozen=True)
@@ -45,6 +45,14 @@ def read_reason(reason: str) -> Reason:
         return Reason(_(_SENTENCES["None"]), "")
     sentence = _SENTENCES.get(word) or _PHRASES.get(_phrase(word), "") or _limit(word) or _OTHER
     return Reason(_(sentence), word)
+
+
+def never_starts(reason: str) -> bool:
+    """Whether a job that waits for this does not start as it stands, and somebody has to do something: a budget that is spent,
+    more than one may ask for."""
+    word = read_reason(reason).word
+    limit = limit_of(word)
+    return word in _NEVER or (limit is not None and limit[0] in ("project spent", "class spent", "large", "small"))
 
 
 def limit_words(text: str) -> str:
@@ -152,6 +160,18 @@ _SENTENCES = {
     "BlockFreeAction": later("The machine is freeing a part of itself."),
     "BlockMaxError": later("A part of the machine fails too often: tell the support."),
 }
+
+_NEVER = frozenset(
+    {
+        "AccountNotAllowed",
+        "BadConstraints",
+        "InvalidAccount",
+        "InvalidQOS",
+        "PartitionNodeLimit",
+        "PartitionTimeLimit",
+        "QOSNotAllowed",
+    }
+)
 
 _PHRASES = {
     "Nodes_required_for_job": later("The nodes it needs are down or reserved, perhaps for maintenance."),

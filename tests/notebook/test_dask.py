@@ -130,6 +130,22 @@ def test_a_worker_that_waits_says_why_and_one_waited_for_too_long_ends_the_waiti
     assert _workers(clustered) == [job]
 
 
+def test_a_budget_that_is_used_up_is_told_in_the_cell_and_ends_the_waiting(clustered: Kernel) -> None:
+    modify = ("sacctmgr", "-i", "modify", "user", "where", f"name={clustered.person}", "set")
+    spent = "The project's CPU budget is used up: ask whoever runs the project."
+    try:
+        with partition(clustered.hub, "DOWN"):
+            clustered.run("c = studiolo.cluster(workers=1); client = Client(c)")
+            clustered.hub.slurm(*modify, "GrpTRESMins=cpu=0")
+            assert f"Slurm refused to start a worker: {spent}" in clustered.fails("c.scale(2)")
+        # The one that was taken before would wait for ever.
+        told = clustered.fails("client.submit(sum, [1, 2]).result()")
+        assert f"NoWorkers: {spent}" in told
+        _gone(clustered)
+    finally:
+        clustered.hub.slurm(*modify, "GrpTRESMins=cpu=-1")
+
+
 def test_a_lost_worker_is_replaced_and_the_work_goes_on(clustered: Kernel) -> None:
     clustered.run("c = studiolo.cluster(workers=1); client = Client(c); c.wait_for_workers(1, timeout=60)")
     clustered.run("work = client.map(lambda x: time.sleep(0.5) or x, range(20))")
@@ -234,6 +250,25 @@ def test_scaling_by_work_brings_workers_and_lets_them_go(clustered: Kernel) -> N
     assert printed(clustered, "client.submit(sum, [4, 5]).result()") == 9
 
 
+def test_scaling_by_work_tells_a_refusal_to_the_work_that_waits(clustered: Kernel) -> None:
+    clustered.run("c = studiolo.cluster(); client = Client(c)")
+    with partition(clustered.hub, "INACTIVE"):
+        clustered.run("c.adapt(0, 2)")
+        told = clustered.fails("client.submit(sum, [1, 2]).result()")
+    assert "NoWorkers: Slurm refused" in told
+    clustered.run("c.adapt(0, 2)")
+    assert printed(clustered, "client.submit(sum, [1, 2], pure=False).result()") == 3
+
+
+def test_a_fork_of_the_notebook_leaves_its_cluster_alone(clustered: Kernel) -> None:
+    clustered.run("c = studiolo.cluster(workers=1); client = Client(c); c.wait_for_workers(1, timeout=60)")
+    jobs = _workers(clustered)
+    clustered.run("child = os.fork()\nif child == 0:\n    try:\n        c.close()\n    finally:\n        os._exit(0)")
+    assert printed(clustered, "os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])") == 0
+    assert printed(clustered, "client.submit(sum, [1, 2]).result()") == 3
+    assert _workers(clustered) == jobs
+
+
 def test_each_gpu_worker_has_a_gpu_of_its_own(clustered: Kernel) -> None:
     clustered.run("c = studiolo.cluster(gpus=2, account='fast-lane', qos='fast-lane'); client = Client(c)")
     clustered.run("c.wait_for_workers(2, timeout=60)")
@@ -282,6 +317,10 @@ def test_the_dashboard_is_there_through_the_hub_and_nowhere_else(clustered: Kern
     known = HTTP.get(settings, headers=headers).json()["schema"]["properties"]
     assert known["browserDashboardCheck"]["default"] is True
     assert known["hideClusterManager"]["default"] is True
+    clustered.run(
+        "from dask.distributed import default_client; client = Client(c)"
+    )  # how it finds the notebook's cluster
+    assert printed(clustered, "default_client().dashboard_link") == link
     port = link.partition("/proxy/")[2].partition("/")[0]
     assert HTTP.get(f"http://127.0.0.1:{port}/status").status_code == 404, "everybody on the node could read it"
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from studiolo.slurm.reasons import limit_words, pending_words, read_reason
+from studiolo.slurm.reasons import limit_words, never_starts, pending_words, read_reason
 
 OTHER = "Waiting in the queue."
 KNOWN = [
@@ -98,3 +98,17 @@ def test_no_text_of_slurms_breaks_the_sentence(text: str) -> None:
     assert reason.sentence
     assert len(reason.word) <= 80
     limit_words(text)
+
+
+@pytest.mark.parametrize(
+    "reason", ["AssocGrpCPUMinutesLimit", "QOSMaxCpuPerJobLimit", "BadConstraints", "PartitionTimeLimit"]
+)
+def test_what_never_starts_by_waiting_is_known(reason: str) -> None:
+    assert never_starts(reason)
+
+
+@pytest.mark.parametrize(
+    "reason", ["Priority", "Resources", "None", "QOSMaxJobsPerUserLimit", "AssocGrpCpuLimit", "PartitionDown"]
+)
+def test_what_passes_by_itself_is_waited_for(reason: str) -> None:
+    assert not never_starts(reason)

@@ -5,7 +5,7 @@ part is ``spawners/labextension``.
 
 Something happens in a session while a cell runs, however silently; while a program runs in a terminal; when something
 is typed in one; when a page changes or saves anything. That a page is open, asks and reads is nothing: it does so by
-itself, day and night.
+itself, day and night; and so do widgets that a notebook keeps up to date.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from spawners.reporter import Reporter
 from spawners.singleuser import post
 from studiolo.meter import Meter
 
-__all__ = ["Activity", "SessionHandler", "told"]
+__all__ = ["Activity", "Doings", "SessionHandler", "told"]
 
 CHANGES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
 SETTING = "studiolo_activity"
@@ -60,6 +60,32 @@ class Activity:
         manager = self._settings.get("terminal_manager")
         terminals = getattr(manager, "terminals", {}).values()
         return any(has_children(terminal.ptyproc.pid) for terminal in terminals)
+
+
+class Doings:
+    """Which messages of kernels are somebody's doing, in the place of Jupyter's own ``track_message_type``.
+
+    Jupyter asks it about each message, and, where that says no, about the message that this one answers. A widget that a
+    thread keeps up to date (a panel, Dask's) answers the cell that made it, long ago: that is nobody's doing. One that changes
+    since somebody moves it answers a message of its page's.
+    """
+
+    WIDGETS = frozenset({"comm_open", "comm_msg", "comm_close"})
+
+    def __init__(self, tracked: Callable[[str], bool]) -> None:
+        self._tracked = tracked
+        self._asked: str | None = None  # the message itself, where its parent is asked about next
+
+    def __call__(self, message_type: str) -> bool:
+        if (message := self._asked) is None:
+            if message_type not in self.WIDGETS and self._tracked(message_type):
+                return True
+            self._asked = message_type
+            return False
+        self._asked = None
+        if message in self.WIDGETS:
+            return message_type in self.WIDGETS
+        return self._tracked(message_type)
 
 
 def has_children(pid: int) -> bool:
@@ -119,6 +145,8 @@ def _load_jupyter_server_extension(server: Any) -> None:
     application = server.web_app
     activity = Activity(application.settings, application.last_activity)
     application.settings[SETTING] = activity
+    manager = server.kernel_manager
+    manager.track_message_type = Doings(manager.track_message_type)
     application.last_activity = activity.last  # what JupyterHub's extension reports to the hub
     reporter = Reporter(Meter(os.environ), send_report)
     application.settings[REPORTER] = reporter

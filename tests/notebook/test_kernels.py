@@ -56,3 +56,28 @@ def test_what_listens_in_a_session_is_reached_through_the_hub_and_dasks_sidebar_
     known = until("Dask's sidebar", lambda: (a := notebook.ask("GET", "dask/clusters")).status_code == 200 and a)
     assert known.json() == []
     assert notebook.ask("GET", f"proxy/example.org:{port}/").status_code == 403
+
+
+def test_a_widget_that_changes_by_itself_keeps_no_session_from_being_idle(notebook: Kernel) -> None:
+    def active() -> str:
+        return str(notebook.ask("GET", f"api/kernels/{notebook.id}").json()["last_activity"])
+
+    notebook.run(
+        "import ipywidgets, threading, time\n"
+        "shown = ipywidgets.HTML()\n"
+        "def go_on():\n"
+        "    for number in range(10_000):\n"
+        "        shown.value = str(number); time.sleep(0.05)\n"
+        "threading.Thread(target=go_on, daemon=True).start()\n"
+        "shown"
+    )
+    before = until("rest after the cell", lambda: (a := active()) == active() and a)
+    changes = 0
+    for message in notebook.messages(30):
+        changes += message["header"]["msg_type"] == "comm_msg"
+        if changes == 30:
+            break
+    assert changes == 30
+    assert active() == before
+    notebook.run("1")
+    assert active() > before

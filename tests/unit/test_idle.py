@@ -11,12 +11,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from jupyter_server.services.kernels.kernelmanager import MappingKernelManager
 from jupyterhub.proxy import ConfigurableHTTPProxy
 
 from hub_config.idle import environment, is_due, limits, margin_seconds, report_seconds
 from hub_config.routes import RoutesProxy
 from spawners.idleness import idle_limit
-from spawners.session_api import Activity, has_children, is_change, told
+from spawners.session_api import Activity, Doings, has_children, is_change, told
 from studiolo.site import Site, parse
 
 LONG_AGO = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -182,3 +183,34 @@ def test_the_page_is_told_when_it_warns_and_when_it_is_stopped() -> None:
 @pytest.mark.parametrize("environ", [{}, {"STUDIOLO_IDLE_MINUTES": "0", "STUDIOLO_IDLE_WARNING_MINUTES": "10"}])
 def test_where_nothing_of_the_kind_happens_nothing_is_told(environ: dict[str, str]) -> None:
     assert told(10, 5, environ) == {"now": 10, "ends": None, "idle_since": 5, "warned_at": None, "culled_at": None}
+
+
+# --- Widgets ---------------------------------------------------------------------------------------------------------
+
+
+def counted(message: str, parent: str) -> bool:
+    """Whether Jupyter counts a message of an idle kernel's: it asks about the message, and then about its parent."""
+    manager = MappingKernelManager()
+    doings = Doings(manager.track_message_type)
+    for _again in range(2):  # nothing stays of one message for the next
+        found = doings(message) or doings(parent)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("message", "parent", "counts"),
+    [
+        ("comm_msg", "execute_request", False),  # a thread keeps a widget up to date
+        ("comm_open", "execute_request", False),
+        ("comm_msg", "comm_msg", True),  # somebody moves it
+        ("status", "comm_msg", True),
+        ("status", "execute_request", True),
+        ("execute_input", "execute_request", True),
+        ("stream", "execute_request", True),
+        ("execute_reply", "execute_request", True),
+        ("status", "kernel_info_request", False),
+        ("comm_info_reply", "comm_info_request", False),
+    ],
+)
+def test_a_widget_that_changes_by_itself_is_nobodys_doing(message: str, parent: str, counts: bool) -> None:
+    assert counted(message, parent) is counts

@@ -218,7 +218,7 @@ def make(files: Mapping[str, bytes], record: Record, tasks: int = 0) -> Place:
 
 
 def remove(place: Place) -> None:
-    """Remove the folder of what was never submitted."""
+    """Remove the folder of what was never submitted, or is over and not wanted any more."""
     shutil.rmtree(place.base, ignore_errors=True)
 
 

@@ -24,7 +24,9 @@ TEMPLATES = sorted(file for package in PACKAGES for file in package.rglob("*.htm
 SCRIPTS = sorted(file for package in PACKAGES for file in (package / "static").glob("*.js"))
 # What people read of the library; of the rest it is operators and logs.
 LIBRARY = [Path(str(studiolo.__file__)).parent / name for name in ("request.py", "units.py", "slurm/states.py")]
-MODULES = sorted([*(file for file in PACKAGES[1].glob("*.py") if file.name != "metrics.py"), *LIBRARY])
+# Metrics are read by operators; JupyterLab's page "Jobs" speaks as the library does in notebooks, in English.
+NOT_PAGES = ("metrics.py", "scheduler_api.py")
+MODULES = sorted([*(file for file in PACKAGES[1].glob("*.py") if file.name not in NOT_PAGES), *LIBRARY])
 
 # What only programs and operators read, and people never.
 FOR_PROGRAMS = {

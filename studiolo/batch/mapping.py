@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import pickle
 from collections.abc import Callable, Iterable
 from typing import Any
 
 from studiolo.batch.calls import RESULT, SUBMITTED
 from studiolo.batch.follow import ANSWER_SECONDS
-from studiolo.batch.plan import Plan, plan_calls
+from studiolo.batch.plan import MOST_POINTS, Plan, plan_calls
 from studiolo.batch.sweep import Sweep
 from studiolo.desk import desk
 from studiolo.errors import Fault, RequestError, RunFailed, shown
@@ -50,7 +51,13 @@ def plan_map(
 
     if not callable(function):
         raise RequestError([Fault("function", shown(function), "a function of one item")])
-    chosen = list(items)
+    if not isinstance(items, Iterable):
+        raise RequestError(
+            [Fault("items", shown(items), "a list, a range or anything else with one item after the other")]
+        )
+    chosen = list(itertools.islice(items, MOST_POINTS + 1))  # there may be no end to them
+    if len(chosen) > MOST_POINTS:
+        raise RequestError([Fault("items", f"more than {MOST_POINTS}", f"at most {MOST_POINTS} items at a time")])
     if not chosen:
         raise RequestError([Fault("items", "", "at least one item")])
     files = {}

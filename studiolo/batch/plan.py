@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import os
 import re
+import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,7 @@ LIKE = (
     "environment",
 )
 MOST_POINTS = 10_000
+COUNTED = 10**9
 WARNING_SECONDS = 120
 REHEARSAL = {"minutes": 10, "cpus": 2, "memory": 16 * 1024}
 
@@ -191,7 +194,7 @@ def plan_calls(
     resume: bool = False,
 ) -> Plan:
     """The same for calls of a function that are pickled in ``files``."""
-    if faults := [*_at_once_faults(at_once), *([_too_many_fault(len(points))] if len(points) > MOST_POINTS else [])]:
+    if faults := _at_once_faults(at_once):
         raise RequestError(faults)
     asked = like_session(options, desk.session, desk.site)
     request = desk.check(asked)
@@ -281,19 +284,21 @@ def points_of(grid: object) -> list[dict[str, Any]]:
     if isinstance(grid, Mapping):
         names, axes = [], []
         for name, values in grid.items():
-            several = isinstance(values, (list, tuple, range, set, frozenset)) or hasattr(values, "tolist")
-            choices = list(values) if several else [values]
-            if not choices:
+            # NumPy's single numbers have a list form too, and no length.
+            several = isinstance(values, (list, tuple, range, set, frozenset)) or (
+                hasattr(values, "tolist") and getattr(values, "ndim", 0) > 0
+            )
+            if several and not _length(values):
                 raise RequestError([Fault(f"parameters.{name}", "[]", "at least one value")])
             names.append(name)
-            axes.append(choices)
-        count = 1
-        for axis in axes:
-            count *= len(axis)
-        if count > MOST_POINTS:
-            raise _too_many(count)
+            axes.append(values if several else [values])
+        # Counted before any of it is written out: a range of a billion is small until then.
+        if (count := math.prod(map(_length, axes))) > MOST_POINTS:
+            raise RequestError([_too_many(count)])
         points = [dict(zip(names, values, strict=True)) for values in itertools.product(*axes)]
     elif isinstance(grid, (list, tuple)) and all(isinstance(point, Mapping) for point in grid):
+        if len(grid) > MOST_POINTS:
+            raise RequestError([_too_many(len(grid))])
         points = [dict(point) for point in grid]
     else:
         raise RequestError(
@@ -301,14 +306,17 @@ def points_of(grid: object) -> list[dict[str, Any]]:
         )
     if not points:
         raise RequestError([Fault("parameters", shown(grid), "at least one run")])
-    if len(points) > MOST_POINTS:
-        raise _too_many(len(points))
     return points
 
 
-def _too_many(count: int) -> RequestError:
-    return RequestError([_too_many_fault(count)])
+def _length(values: Sized) -> int:
+    try:
+        return len(values)
+    except OverflowError:  # of a range that no machine could count
+        return sys.maxsize
 
 
-def _too_many_fault(count: int) -> Fault:
-    return Fault("parameters", f"{count} runs", f"at most {MOST_POINTS} runs at a time")
+def _too_many(count: int) -> Fault:
+    """What is told of more runs than one may send off at a time."""
+    told = f"{count} runs" if count <= COUNTED else f"more than {COUNTED} runs"
+    return Fault("parameters", told, f"at most {MOST_POINTS} runs at a time")

@@ -21,6 +21,7 @@ from studiolo.batch.state import Verdict
 from studiolo.batch.table import plotted, row, tabled
 from studiolo.cost import amount
 from studiolo.desk import desk
+from studiolo.errors import Fault, RequestError
 from studiolo.views import CANCEL, OVER, JobView, State
 
 if TYPE_CHECKING:
@@ -184,10 +185,13 @@ class Sweep(Sequence[Run]):
     def again(
         self, *, failed: bool = False, at_once: int | None = None, rehearse: bool = False, **changes: Any
     ) -> Sweep:
-        """Run it once more as it was kept, resources named here changed; with ``failed``, those runs only that are not done."""
+        """Run it once more as it was kept, resources named here changed; with ``failed``, those runs only that failed or were
+        cancelled. Raises :class:`~studiolo.errors.RequestError` where there are none."""
         from studiolo.batch.submit import submit  # which makes sweeps
 
-        runs = [run for run in self._runs if not failed or run.state != "done"]
+        runs = [run for run in self._runs if not failed or run.state in ("failed", "cancelled")]
+        if not runs:
+            raise RequestError([Fault("failed", "True", f"no run of {self.id} has failed: {self.why}")])
         options = changed(self._record.options, changes)
         at_once = at_once or self._record.at_once or None
         resume = bool(changes.get("resume", self._record.resume))

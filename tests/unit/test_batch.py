@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 import os
 import pickle
@@ -24,11 +25,11 @@ from studiolo import jobs
 from studiolo.batch import calls, folder, follow, inside, mapping
 from studiolo.batch.folder import Place, Record, read_record
 from studiolo.batch.parameters import check_parameters, declared, injected, plain, require, with_parameters
-from studiolo.batch.plan import like_session, plan_run, points_of, rehearsal_of
+from studiolo.batch.plan import Plan, like_session, plan_run, points_of, rehearsal_of
 from studiolo.batch.progress import Progress, Trouble, read_progress
 from studiolo.batch.snapshot import git_state, notebook_path, read_notebook
 from studiolo.batch.state import Verdict, hopeless, judge
-from studiolo.batch.sweep import summary
+from studiolo.batch.sweep import Sweep, summary
 from studiolo.batch.table import plotted, row, tabled
 from studiolo.desk import Desk
 from studiolo.errors import RequestError, RunsUnusable
@@ -234,9 +235,28 @@ def test_a_sweep_is_every_combination_or_a_list_as_it_stands() -> None:
         {"lr": 2, "seed": 1, "name": "ab"},
     ]
     assert points_of([{"a": 1}, {"a": 2, "b": 3}]) == [{"a": 1}, {"a": 2, "b": 3}]
-    for wrong in ({"a": []}, [], 5, "abc", {"a": range(10**6)}, {"a": range(1000), "b": range(1000)}):
+    assert points_of({"lr": np.array([0.5, 1.0]), "seed": np.int64(3)}) == [
+        {"lr": 0.5, "seed": 3},
+        {"lr": 1.0, "seed": 3},
+    ]
+    for wrong in ({"a": []}, {"a": np.array([])}, [], 5, "abc"):
         with pytest.raises(RequestError):
             points_of(wrong)
+
+
+@pytest.mark.parametrize(
+    ("grid", "words"),
+    [
+        ({"a": range(1000), "b": range(1000)}, "1000000 runs: at most"),
+        ([{"a": 1}] * 20_000, "20000 runs: at most"),
+        # Written out, these would fill any memory.
+        ({"a": range(10**12)}, "more than 1000000000 runs: at most"),
+        ({"a": range(10**30)}, "more than 1000000000 runs: at most"),
+    ],
+)
+def test_too_many_runs_are_counted_before_they_are_written_out(grid: object, words: str) -> None:
+    with pytest.raises(RequestError, match=words):
+        points_of(grid)
 
 
 def test_all_that_is_wrong_is_told_at_once(at_desk: Desk, tmp_path: Path) -> None:
@@ -492,6 +512,29 @@ def test_a_sweeps_failure_names_the_first_run_that_failed() -> None:
     assert summary([Verdict("done"), Verdict("failed", "Cell 7.")]).why == "1 done, 1 failed. Run 1: Cell 7."
 
 
+def test_sending_off_again_what_failed_needs_something_that_failed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(follow, "here", lambda: None)
+    sent: list[list[dict[str, Any]]] = []
+
+    def submitted(plan: Plan, *, rehearse: bool) -> Sweep:
+        sent.append([dict(point) for point in plan.record.points])
+        return Sweep(place, record)
+
+    monkeypatch.setattr("studiolo.batch.submit.submit", submitted)
+    monkeypatch.setattr("studiolo.batch.sweep.desk", lambda: None)
+    monkeypatch.setattr("studiolo.batch.sweep.plan_run", lambda *_, points, **__: Plan(replace(record, points=tuple(points)), None, {}))  # type: ignore[arg-type]  # fmt: skip
+    record = Record(kind="sweep", title="many", points=({"a": 1}, {"a": 2}, {"a": 3}))
+    place = folder.make({folder.SOURCE: b"{}"}, record, tasks=3)
+    for index, phase in enumerate(("done", "done", "running")):
+        folder.write_json(place.base / str(index) / folder.STATE, Progress(phase).as_json())
+    with pytest.raises(RequestError, match="no run of .* has failed: 1 running, 2 done"):
+        Sweep(place, record).again(failed=True)
+    assert sent == []
+    folder.write_json(place.base / "1" / folder.STATE, replace(FAILED, updated=1.0).as_json())
+    Sweep(place, record).again(failed=True)
+    assert sent == [[{"a": 2}]]
+
+
 def test_a_row_keeps_apart_what_has_the_same_name() -> None:
     found = row(
         {"lr": 1, "state": "x"}, {"lr": 2, "why": 3, "acc": 0.5}, Verdict("done"), seconds=7200, gpus=0.25, link="/n"
@@ -559,7 +602,13 @@ def test_a_function_and_its_items_are_pickled_one_call_a_folder(at_desk: Desk, m
     assert plan.request.gpus == 1
     assert "studiolo.batch.calls" in plan.job(Place(Path("/r/x")), at_desk.site).command
     assert pickle.loads(plan.files["0/submitted.pkl"]).result() == 2
-    for function, items, words in ((5, [1], "function"), (len, [], "items"), (len, [threading.Lock()], r"items\[0\]")):
+    for function, items, words in (
+        (5, [1], "function"),
+        (len, [], "items"),
+        (len, 5, "items = 5"),
+        (len, itertools.count(), "items = more than"),
+        (len, [threading.Lock()], r"items\[0\]"),
+    ):
         with pytest.raises(RequestError, match=words):
             mapping.plan_map(function, items, None, False, {})  # type: ignore[arg-type]
 

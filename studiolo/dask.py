@@ -36,6 +36,7 @@ from studiolo.dask_crew import Event, Phase, Worker, handover_seconds, how_lost,
 from studiolo.dask_folder import ClusterFolder, folders
 from studiolo.dask_pulse import Pulse
 from studiolo.dask_roster import Roster
+from studiolo.dask_scheduler import SecretScheduler
 from studiolo.dask_shape import capped, worker_options
 from studiolo.dask_stock import Job, JobQueueCluster
 from studiolo.dask_worker import Handover
@@ -232,7 +233,7 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
                 security=security,
                 name=f"studiolo-{self.id}",
                 config_name=WorkerJob.config_name,
-                # The dashboard has no password, and everybody on this node can reach its port: a path that nobody can guess.
+                scheduler_cls=SecretScheduler,
                 scheduler_options={
                     "dashboard_address": "127.0.0.1:0",
                     "http_prefix": f"/{self._prefix}",

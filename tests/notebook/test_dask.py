@@ -322,7 +322,9 @@ def test_the_dashboard_is_there_through_the_hub_and_nowhere_else(clustered: Kern
     )  # how it finds the notebook's cluster
     assert printed(clustered, "default_client().dashboard_link") == link
     port = link.partition("/proxy/")[2].partition("/")[0]
-    assert HTTP.get(f"http://127.0.0.1:{port}/status").status_code == 404, "everybody on the node could read it"
+    for path in ("", "status", "sitemap.json"):  # everybody on the node can ask
+        answer = HTTP.get(f"http://127.0.0.1:{port}/{path}")
+        assert (answer.status_code, answer.text, answer.headers.get("Location")) == (404, "", None)
 
 
 def test_a_cluster_works_with_await_and_context_managers(clustered: Kernel) -> None:

@@ -22,10 +22,13 @@ from tornado import web
 from tornado.httputil import HTTPServerRequest
 from tornado.routing import PathMatches
 
+from spawners.proxying import guard
+
 __all__ = ["AWAITED", "LATER", "HeldHandler", "Until", "load"]
 
+PROXY = "jupyter_server_proxy"
 LATER = {
-    "jupyter_server_proxy": "aiohttp",
+    PROXY: "aiohttp",
     "dask_labextension": "distributed",
     "spawners.scheduler_api": "jupyter_scheduler.extension",
 }
@@ -72,7 +75,9 @@ async def load(server: Any, extensions: Mapping[str, str] = LATER) -> None:
     for name, heavy in extensions.items():
         try:
             await asyncio.get_running_loop().run_in_executor(None, import_module, heavy)
-            import_module(name)
+            module = import_module(name)
+            if name == PROXY:
+                guard(import_module(f"{module.__name__}.handlers").ProxyHandler)
         except ImportError as error:
             server.log.warning("studiolo: %s is not loaded: %s", name, error)
             continue

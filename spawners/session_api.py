@@ -145,6 +145,7 @@ def _load_jupyter_server_extension(server: Any) -> None:
     application = server.web_app
     activity = Activity(application.settings, application.last_activity)
     application.settings[SETTING] = activity
+    os.environ["JUPYTER_SERVER_ROOT"] = server.root_dir  # for links to files: Jupyter tells it to terminals alone
     manager = server.kernel_manager
     manager.track_message_type = Doings(manager.track_message_type)
     application.last_activity = activity.last  # what JupyterHub's extension reports to the hub

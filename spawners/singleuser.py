@@ -42,7 +42,14 @@ ONLY_THE_HUB = "this program starts a session's server; only the hub can start i
 # People can not write to the shared environment, and nodes may not reach PyPI: offer no extensions to install. Executed
 # notebooks of batch runs lie in a hidden folder of their home: what is opened by its address is shown, the file browser
 # still lists it only for those who have chosen so.
-SERVER_ARGUMENTS = ["--LabApp.extension_manager=readonly", "--ContentsManager.allow_hidden=True"]
+SERVER_ARGUMENTS = [
+    "--LabApp.extension_manager=readonly",
+    "--ContentsManager.allow_hidden=True",
+    # What passes between server and kernels is signed, and readable: over TCP by everybody on the node. Files are their owner's.
+    "--KernelManager.transport=ipc",
+]
+LONGEST_RUNTIME = 50
+"""Of the 107 bytes that the name of a socket may have, Jupyter adds some fifty to that of the folder."""
 TRIES = 200
 
 
@@ -162,15 +169,20 @@ def scratch_environment(parent: str) -> dict[str, str]:
         folder = tempfile.mkdtemp(prefix=f"studiolo-{os.environ.get('SLURM_JOB_ID', 'none')}-", dir=parent)
     except OSError as error:
         raise SessionError(f"the node's temporary folder {parent} can not be used ({error.strerror})") from error
-    owner = os.getpid()
+    owner, made = os.getpid(), [folder]
 
     def clean() -> None:
         if os.getpid() == owner:  # not in a forked child
-            remove_scratch(folder)
+            for each in made:
+                remove_scratch(each)
 
     atexit.register(clean)
     runtime = f"{folder}/runtime"
-    os.mkdir(runtime, 0o700)
+    if len(os.fsencode(runtime)) <= LONGEST_RUNTIME:
+        os.mkdir(runtime, 0o700)
+    else:
+        runtime = tempfile.mkdtemp(prefix=f"studiolo-{os.environ.get('SLURM_JOB_ID', 'none')}-", dir="/tmp")
+        made.append(runtime)
     return {"JUPYTER_RUNTIME_DIR": runtime, "TMPDIR": folder}
 
 

@@ -113,6 +113,15 @@ def make_scratch(record: Record) -> Path:
     return Path(made)
 
 
+def socket_name(scratch: Path) -> str:
+    """How the kernel's sockets are called: in this job's own folder, or, where its name is longer than a socket's may be, in
+    one of their own, which Slurm's epilog removes with what else the job has left."""
+    name = str(scratch / "runtime" / "k")
+    if len(os.fsencode(name)) <= LONGEST_SOCKET:
+        return name
+    return f"{tempfile.mkdtemp(prefix=f'{scratch.name[:60]}-', dir='/tmp')}/k"
+
+
 class Run:
     """One attempt of one run."""
 
@@ -258,9 +267,7 @@ class Run:
 
         # Other people work on this node: nobody but the owner of a socket of unix gets at it.
         # Named by their whole path: else they lie in the notebook's folder, where those of all its runs have the same names.
-        sockets = str(self.scratch / "runtime" / "k")
-        way = {"transport": "ipc", "ip": sockets} if len(sockets.encode()) <= LONGEST_SOCKET else {}
-        manager = AsyncKernelManager(kernel_spec_manager=OwnKernel(), **way)
+        manager = AsyncKernelManager(kernel_spec_manager=OwnKernel(), transport="ipc", ip=socket_name(self.scratch))
         environment = {**os.environ, FOLDER: str(self.place.own)}
         # Both before the libraries below are imported, which the kernel's own start takes as long as.
         await manager.start_kernel(env=environment)

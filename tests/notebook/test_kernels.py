@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import http.server
+import json
 import signal
+import stat
+import threading
+from pathlib import Path
 
-from hubclient import until
+from hubclient import HTTP, until
 from kernels import Kernel, printed
 
 
@@ -81,3 +86,61 @@ def test_a_widget_that_changes_by_itself_keeps_no_session_from_being_idle(notebo
     assert active() == before
     notebook.run("1")
     assert active() > before
+
+
+# --- Others on the same node -----------------------------------------------------------------------------------------
+
+
+def test_what_a_kernel_says_passes_through_files_of_its_persons_alone(notebook: Kernel) -> None:
+    runtime = Path(printed(notebook, "__import__('os').environ['JUPYTER_RUNTIME_DIR']"))
+    told = json.loads((runtime / f"kernel-{notebook.id}.json").read_text())
+    assert told["transport"] == "ipc"
+    for channel in ("shell", "iopub", "stdin", "control", "hb"):
+        place = Path(f"{told['ip']}-{told[f'{channel}_port']}")
+        assert stat.S_ISSOCK(place.stat().st_mode)
+        assert place.parent == runtime
+    assert stat.S_IMODE(runtime.stat().st_mode) & 0o077 == 0
+
+
+def test_what_somebody_else_has_on_a_port_is_not_shown_and_learns_nothing(notebook: Kernel) -> None:
+    asked: list[str] = []
+
+    class Page(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(str(self.headers))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"<script>steal()</script>")
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Page) as foreign:
+        thread = threading.Thread(target=foreign.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        answer = until(
+            "an answer", lambda: (a := notebook.ask("GET", f"proxy/{foreign.server_port}/")).status_code != 404 and a
+        )
+        foreign.shutdown()
+        thread.join()
+    assert answer.status_code == 403
+    assert "Nothing of yours" in answer.text
+    assert asked == []
+
+
+def test_ones_own_programs_are_shown_and_learn_no_token_and_no_cookie_of_the_session(notebook: Kernel) -> None:
+    notebook.run(
+        "import http.server, threading\n"
+        "class Page(http.server.BaseHTTPRequestHandler):\n"
+        "    def do_GET(self):\n"
+        "        self.send_response(200); self.end_headers(); self.wfile.write((self.path + str(self.headers)).encode())\n"
+        "    def log_message(self, *words): pass\n"
+        "server = http.server.HTTPServer(('127.0.0.1', 0), Page)\n"
+        "threading.Thread(target=server.serve_forever, daemon=True).start()"
+    )
+    port = printed(notebook, "server.server_port")
+    until("the way to it", lambda: notebook.ask("GET", f"proxy/{port}/").status_code == 200)
+    url = f"{notebook.hub.url}user/{notebook.person}/proxy/{port}/x"
+    headers = {"Authorization": f"token {notebook.token}", "Cookie": "mine=1; jupyterhub-session-id=secret; _xsrf=s"}
+    seen = HTTP.get(url, params={"token": notebook.token, "a": "b"}, headers=headers).text
+    assert seen.startswith("/x?a=b")
+    assert "mine=1" in seen
+    assert notebook.token not in seen
+    assert "secret" not in seen

@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import pickle
+import stat
 import sys
 import threading
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from hypothesis import strategies as st
 from submitit.core.utils import DelayedSubmission
 
 from studiolo import jobs
-from studiolo.batch import calls, folder, follow, inside, mapping
+from studiolo.batch import calls, folder, follow, inside, mapping, runner
 from studiolo.batch.folder import Place, Record, read_record
 from studiolo.batch.parameters import check_parameters, declared, injected, plain, require, with_parameters
 from studiolo.batch.plan import Plan, like_session, plan_run, points_of, rehearsal_of
@@ -703,3 +704,14 @@ def test_all_runs_are_listed_as_what_they_are_outside_of_a_session_too(
     with pytest.raises(RequestError, match="as in studiolo"):
         jobs.find_run("../../etc")
     assert "No runs yet" in repr(jobs.Runs(()))
+
+
+def test_sockets_of_a_runs_kernel_are_files_however_long_the_sites_names() -> None:
+    assert runner.socket_name(Path("/tmp/studiolo-5-abc")) == "/tmp/studiolo-5-abc/runtime/k"
+    short = Path(runner.socket_name(Path("/" + "x" * 120, "studiolo-5-abc")))
+    try:
+        assert short.parent.name.startswith("studiolo-5-abc-")
+        assert len(str(short)) < 100
+        assert stat.S_IMODE(short.parent.stat().st_mode) == 0o700
+    finally:
+        short.parent.rmdir()

@@ -9,7 +9,9 @@ import socket
 import stat
 import subprocess
 import sys
+import tempfile
 import threading
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -390,8 +392,31 @@ def no_farewell(monkeypatch: pytest.MonkeyPatch) -> list[Callable[[], None]]:
     return registered
 
 
-def test_kernels_keys_lie_in_the_scratch_folder(tmp_path: Path, no_farewell: list[Callable[[], None]]) -> None:
-    environment = scratch_environment(str(tmp_path))
+@pytest.fixture
+def short() -> Iterator[str]:
+    """A folder with a short name, as nodes have them for what is temporary."""
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="s") as folder:
+        yield folder
+
+
+def test_sockets_of_kernels_have_names_that_unix_can_hold_however_long_the_sites_own(
+    tmp_path: Path, no_farewell: list[Callable[[], None]]
+) -> None:
+    parent = tmp_path / ("x" * 100)
+    parent.mkdir()
+    environment = scratch_environment(str(parent))
+    runtime = environment["JUPYTER_RUNTIME_DIR"]
+    assert Path(runtime).parent == Path("/tmp")
+    assert len(f"{runtime}/kernel-{uuid.uuid4()}-ipc-65535") < 107
+    assert stat.S_IMODE(os.stat(runtime).st_mode) == 0o700
+    (clean,) = no_farewell
+    clean()
+    assert not Path(runtime).exists()
+    assert not Path(environment["TMPDIR"]).exists()
+
+
+def test_kernels_keys_lie_in_the_scratch_folder(short: str, no_farewell: list[Callable[[], None]]) -> None:
+    environment = scratch_environment(short)
     assert set(environment) == {"TMPDIR", "JUPYTER_RUNTIME_DIR"}
     assert Path(environment["JUPYTER_RUNTIME_DIR"]).parent == Path(environment["TMPDIR"])
     assert stat.S_IMODE(os.stat(environment["JUPYTER_RUNTIME_DIR"]).st_mode) == 0o700

@@ -16,6 +16,8 @@ from urllib.parse import parse_qsl, urlencode
 from tornado import web
 from tornado.httputil import HTTPHeaders
 
+from studiolo.language import _, later
+
 __all__ = ["guard", "listens_as", "without_credentials"]
 
 LISTENS = "0A"  # in the kernel's tables of sockets
@@ -30,7 +32,7 @@ LOCAL = frozenset(
     }
 )
 OWN_COOKIES = ("jupyterhub-", "jupyter-", "_xsrf", "username-")
-REFUSED = "Nothing of yours listens on port {port} of this node."
+REFUSED = later("Nothing of yours listens on port %(port)s of this node.")
 
 
 def listens_as(port: int, uid: int, tables: Iterable[str]) -> bool:
@@ -95,7 +97,7 @@ def guard(handler: Any) -> None:
 
     def look(self: Any, port: Any) -> None:
         if getattr(self, "unix_socket", None) is None and not is_own(int(port)):
-            raise web.HTTPError(403, REFUSED.format(port=int(port)))
+            raise web.HTTPError(403, _(REFUSED, port=int(port)))
         self.request.query = without_token(self.request.query)
 
     async def guarded_proxy(self: Any, host: Any, port: Any, proxied_path: str) -> Any:

@@ -242,7 +242,7 @@ def test_a_run_whose_time_is_over_goes_on_from_its_checkpoint(at: Desk) -> None:
             """
         ),
     )
-    at.send(path, "resume=True, minutes=1, cpus=1")
+    at.send(path, "resume=True, minutes=2, cpus=1")  # the end is near from the first moment on
     awaited(
         at.kernel,
         "a run that waits to go on",

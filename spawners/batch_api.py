@@ -24,6 +24,7 @@ from studiolo.units import memory_words, minutes_words
 if TYPE_CHECKING:
     from studiolo.batch.parameters import Parameter
     from studiolo.desk import Desk
+    from studiolo.site import Site
 
 __all__ = ["BatchHandler", "RunHandler", "form_of", "read_values"]
 
@@ -43,7 +44,7 @@ def form_of(at: Desk, notebook: str) -> dict[str, Any]:
     request = at.check(at.session.like("profile", "partition", *RESOURCES) if at.session else {})
     partition = at.site.partitions[request.partition]
     values = {
-        "gpus": (str(request.gpus), str(partition.max_gpus)),
+        "gpus": (str(request.gpus), str(partition.max_gpus or _gpus_elsewhere(at.site))),
         "shards": (str(request.shards), str(partition.max_shards)),
         "cpus": (str(request.cpus), str(partition.max_cpus)),
         "memory": (memory_words(request.memory), memory_words(partition.max_memory)),
@@ -55,6 +56,12 @@ def form_of(at: Desk, notebook: str) -> dict[str, Any]:
         {"name": name, "value": now, "most": most} for name, (now, most) in values.items() if name not in left_out
     ]
     return {"parameters": parameters, "resources": resources}
+
+
+def _gpus_elsewhere(site: Site) -> int:
+    """How many GPUs a run may have that leaves a partition without any; 0 where there are none."""
+    profiles = [profile for profile in site.profiles.values() if profile.gpus]
+    return max((site.partitions[profile.partition].max_gpus for profile in profiles), default=0)
 
 
 def read_values(parameters: tuple[Parameter, ...], typed: Mapping[str, Any]) -> dict[str, Any]:

@@ -98,11 +98,14 @@ class Plan:
 def like_session(given: Mapping[str, Any], own: Session | None, site: Site) -> dict[str, Any]:
     """The options of a job: those given, and what they leave open as the session has it.
 
-    Another profile stands for itself: of the session, its project and its environment are kept then, where they fit.
+    Another profile stands for itself: of the session, its project and its environment are kept then, where they fit. Who asks
+    for GPUs where the session's partition has none, and names no other place, gets the site's first profile with them.
     """
     options = {name: value for name, value in given.items() if value is not None}
     if isinstance(options.get("hours"), str) and re.search(r"[a-zA-Z:]", options["hours"]):
         options["minutes"] = options.pop("hours")  # hours="90m" is plain enough
+    if (elsewhere := _elsewhere(options, own, site)) is not None:
+        options["profile"] = elsewhere
     if own is None:
         return options
     profile = options.get("profile")
@@ -123,6 +126,26 @@ def like_session(given: Mapping[str, Any], own: Session | None, site: Site) -> d
     if options.get("account", kept.get("account")) != kept.get("account"):
         kept.pop("qos", None)
     return {**kept, **options}
+
+
+def _gpu_profile(site: Site, kind: str, count: int) -> str | None:
+    """The site's first profile with whole ``"gpus"`` or with ``"shards"``: one where so many can be had, or else any."""
+    having = [name for name, profile in site.profiles.items() if getattr(profile, kind)]
+    enough = (n for n in having if getattr(site.partitions[site.profiles[n].partition], f"max_{kind}") >= count)
+    return next(enough, having[0] if having else None)
+
+
+def _elsewhere(options: Mapping[str, Any], own: Session | None, site: Site) -> str | None:
+    """The profile for GPUs that the session's own partition does not have; ``None`` where it has, or where a place is named."""
+    if "profile" in options or "partition" in options:
+        return None
+    here = own.asked.get("partition") if own is not None else None
+    partition = site.partitions.get(str(here or site.profiles[site.default_profile].partition))
+    for kind in ("gpus", "shards"):
+        asked = str(options.get(kind, "")).strip()  # as a form or a magic has it
+        if asked.isascii() and asked.isdigit() and int(asked[:10]) and not getattr(partition, f"max_{kind}", 0):
+            return _gpu_profile(site, kind, int(asked[:10]))
+    return None
 
 
 def _keep_account(kept: dict[str, Any], options: Mapping[str, Any], site: Site) -> None:

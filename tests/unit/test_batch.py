@@ -228,6 +228,32 @@ def test_a_session_without_gpus_has_runs_without_though_its_profile_has_one(site
     assert check(like_session({}, none, site), site).gpus == 0
 
 
+LEARN = {"profile": "learn", "partition": "cpu", "gpus": 0, "cpus": 2, "memory": 4096, "minutes": 120, "account": "p2", "environment": "base"}  # fmt: skip
+
+
+def test_gpus_that_the_sessions_partition_does_not_have_come_from_the_first_profile_with_them(site: Site) -> None:
+    learning = replace(HERE, partition="cpu", asked=LEARN)
+    for own in (learning, None):
+        for asked in (1, "1"):
+            request = check(like_session({"gpus": asked}, own, site), site)
+            assert (request.profile, request.partition, request.gpus, request.cpus) == ("one", "gpu", 1, 8)
+    request = check(like_session({"gpus": 2, "minutes": 30, "memory": "32G"}, learning, site), site)
+    assert (request.gpus, request.minutes, request.memory, request.environment) == (2, 30, 32768, "base")
+    assert request.account == "p1"  # that of the profile, which has one
+    assert check(like_session({"shards": 2}, learning, site), site).profile == "quarter"
+    with pytest.raises(RequestError, match="at most 4 on partition gpu"):
+        check(like_session({"gpus": 5}, learning, site), site)
+    # Who names a place, or asks for none, stays there.
+    assert check(like_session({"gpus": 0}, learning, site), site).partition == "cpu"
+    assert check(like_session({"cpus": 1}, learning, site), site).partition == "cpu"
+    for place in ({"partition": "cpu"}, {"profile": "learn"}):
+        with pytest.raises(RequestError, match="at most 0 on partition cpu"):
+            check(like_session({"gpus": 1, **place}, learning, site), site)
+    bare = site.model_copy(update={"profiles": {"learn": site.profiles["learn"]}})
+    with pytest.raises(RequestError, match="at most 0 on partition cpu"):
+        check(like_session({"gpus": 1}, learning, bare), bare)
+
+
 def test_a_sweep_is_every_combination_or_a_list_as_it_stands() -> None:
     assert points_of({"lr": [1, 2], "seed": range(2), "name": "ab"}) == [
         {"lr": 1, "seed": 0, "name": "ab"},

@@ -45,6 +45,10 @@ def test_a_form_has_the_notebooks_parameters_and_the_sessions_resources_with_the
     partition = site.partitions[site.profiles[site.default_profile].partition]
     assert resources["cpus"]["most"] == str(partition.max_cpus)
     assert all(each["most"] != "0" for each in told["resources"])
+    # This session's partition has none: those of another one can be asked for.
+    assert partition.max_gpus == 0
+    assert (resources["gpus"]["value"], resources["gpus"]["most"]) == ("0", "4")
+    assert "shards" not in resources
 
 
 def test_what_the_form_writes_can_be_read_back(at: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ __all__ = ["Parameter", "check_parameters", "declared", "injected", "plain", "wi
 
 TAG, INJECTED, OURS = "parameters", "injected-parameters", "studiolo"
 DEEPEST = 20
-LARGEST = 1 << 20
+MOST_BITS = 3_321
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ def plain(value: object, depth: int = 0) -> Any:
     """
     if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, int) and value.bit_length() > MOST_BITS:
+        raise ValueError("a whole number of a thousand digits at most")
     for kind in (int, float, str):  # subclasses (an IntEnum, NumPy's float64) print as something else
         if isinstance(value, kind):
             return kind(value)
@@ -176,7 +178,7 @@ def _assignments(source: str) -> tuple[Parameter, ...]:
         if isinstance(target, ast.Name):
             default, has_default = _default(value)
             kind = _annotated(annotation) or (type(default).__name__ if has_default and default is not None else "")
-            written = "" if value is None else ast.unparse(value)
+            written = "" if value is None else _written(value, source)
             comment = comments.get(statement.end_lineno or 0, "")
             found[target.id] = Parameter(target.id, kind, default, has_default, written, comment)
     return tuple(found.values())
@@ -189,6 +191,13 @@ def _default(value: ast.expr | None) -> tuple[Any, bool]:
         return plain(ast.literal_eval(value)), True
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         return None, False
+
+
+def _written(value: ast.expr, source: str) -> str:
+    try:
+        return ast.unparse(value)
+    except (ValueError, RecursionError):  # thousands of signs or names in a row, a number with thousands of digits
+        return ast.get_source_segment(source, value) or ""
 
 
 def _annotated(annotation: ast.expr | None) -> str:

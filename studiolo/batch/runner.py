@@ -294,10 +294,10 @@ class Run:
         if self.place.index is not None and self.place.index < len(self.record.points):
             parameters = {**parameters, **self.record.points[self.place.index]}
         data = with_parameters(data, parameters)
+        for cell in data["cells"]:
+            if cell["cell_type"] == "code":  # what an earlier run has shown need not even be valid
+                cell["outputs"], cell["execution_count"] = [], None
         self.notebook = nbformat.reads(json.dumps(data), as_version=4)  # type: ignore[no-untyped-call]
-        for cell in self.notebook.cells:
-            if cell.cell_type == "code":
-                cell.outputs, cell.execution_count = [], None
         runs = [n for n, c in enumerate(self.notebook.cells) if c.cell_type == "code" and c.source.strip()]
         numbered = [n for n in runs if not is_ours(self.notebook.cells[n])]
         self.numbers = {n: 1 + sum(m < n for m in numbered) for n in runs}

@@ -40,14 +40,40 @@ def read_notebook(path: Path) -> dict[str, Any]:
         notebook = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise refused("a notebook (.ipynb): this file holds something else") from error
-    if not isinstance(notebook, dict) or not isinstance(notebook.get("cells"), list):
+    if not isinstance(notebook, dict) or not _is_format_4(notebook):
         raise refused("a notebook of format 4: open it in JupyterLab and save it again")
-    if not all(isinstance(cell, dict) for cell in notebook["cells"]):
-        raise refused("a notebook: its cells are none")
+    notebook.setdefault("metadata", {})
+    for number, cell in enumerate(notebook["cells"], 1):
+        if wrong := _wrong_with(cell):
+            raise refused(
+                f"a notebook: {wrong} cell {number} is none; open it in JupyterLab, mend it and save it again"
+            )
+        cell.setdefault("metadata", {})  # as JupyterLab does
     language = _language(notebook)
     if language != "python":
         raise refused(f"a Python notebook: this one is for {shown(language)}")
     return notebook
+
+
+def _is_format_4(notebook: dict[str, Any]) -> bool:
+    kinds = {"nbformat_minor": int, "cells": list, "metadata": dict}
+    usual = {"nbformat_minor": 0, "metadata": {}}
+    return notebook.get("nbformat") == 4 and all(
+        isinstance(notebook.get(name, usual.get(name)), kind) for name, kind in kinds.items()
+    )
+
+
+def _wrong_with(cell: object) -> str:
+    """What of a cell can not be run; empty where it can. Outputs and tags that the format does not know harm nobody."""
+    if not isinstance(cell, dict):
+        return "the whole of"
+    if cell.get("cell_type") not in ("code", "markdown", "raw"):
+        return "the type of"
+    source = cell.get("source")
+    lines = source if isinstance(source, list) else [source]
+    if not all(isinstance(line, str) for line in lines):
+        return "the text of"
+    return "" if isinstance(cell.get("metadata", {}), dict) else "the metadata of"
 
 
 def _language(notebook: dict[str, Any]) -> str:

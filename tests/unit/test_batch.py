@@ -61,11 +61,11 @@ def at_desk(site: Site) -> Iterator[Desk]:
     made.loop.close()
 
 
-def notebook(*cells: dict[str, Any]) -> dict[str, Any]:
+def notebook(*cells: Any) -> dict[str, Any]:
     return {"cells": list(cells), "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
 
 
-def code(source: str | list[str], *tags: str) -> dict[str, Any]:
+def code(source: Any, *tags: str) -> dict[str, Any]:
     return {"cell_type": "code", "metadata": {"tags": list(tags)}, "outputs": [], "source": source, "id": "x"}
 
 
@@ -90,6 +90,12 @@ def test_a_notebook_declares_its_parameters_with_types_defaults_and_words_about_
 def test_a_notebook_without_the_tagged_cell_declares_nothing_and_a_cell_of_magics_no_parameter() -> None:
     assert declared(notebook(code("a = 1"))) is None
     assert declared(notebook(code("%magic\na = 1", "parameters"))) == ()
+
+
+@pytest.mark.parametrize("value", ["-" * 1500 + "1", "a" + ".b" * 1200, "0x" + "f" * 20_000])
+def test_a_value_that_python_can_hardly_read_is_shown_as_it_stands(value: str) -> None:
+    found = declared(notebook(code(f"odd = {value}\nlr = 1", "parameters")))
+    assert [(each.name, each.written) for each in found or ()] == [("odd", value), ("lr", "1")]
 
 
 @given(
@@ -118,6 +124,8 @@ def test_numpy_and_paths_count_as_plain() -> None:
     assert type(plain(np.float64(1))) is float
     with pytest.raises(ValueError, match="a number, text"):
         plain(object())
+    with pytest.raises(ValueError, match="a thousand digits"):  # which JSON could not hold
+        plain([10**5000])
 
 
 def test_parameters_stand_behind_the_tagged_cell_and_those_of_an_earlier_run_go() -> None:
@@ -327,8 +335,17 @@ def test_a_rehearsal_is_small_short_and_told_that_it_is_one(at_desk: Desk, site:
     [
         ("", "holds something else"),
         ("[]", "format 4"),
-        ('{"cells": [5]}', "its cells are none"),
-        ('{"cells": [], "metadata": {"kernelspec": {"language": "R"}}}', "a Python notebook"),
+        ('{"cells": []}', "format 4"),
+        ('{"nbformat": 3, "nbformat_minor": 0, "worksheets": []}', "format 4"),
+        ('{"nbformat": 3, "nbformat_minor": 0, "cells": []}', "format 4"),
+        ('{"nbformat": 4, "nbformat_minor": "5", "cells": []}', "format 4"),
+        ('{"nbformat": 4, "metadata": [], "cells": []}', "format 4"),
+        (json.dumps(notebook(5)), "the whole of cell 1"),
+        (json.dumps(notebook({})), "the type of cell 1"),
+        (json.dumps(notebook(code("a"), code([1, 2], "parameters"))), "the text of cell 2"),
+        (json.dumps(notebook({"cell_type": "code"})), "the text of cell 1"),
+        (json.dumps(notebook({**code("a"), "metadata": None})), "the metadata of cell 1"),
+        (json.dumps({**notebook(), "metadata": {"kernelspec": {"language": "R"}}}), "a Python notebook"),
     ],
 )
 def test_what_is_no_notebook_is_told(tmp_path: Path, text: str, words: str) -> None:
@@ -338,6 +355,14 @@ def test_what_is_no_notebook_is_told(tmp_path: Path, text: str, words: str) -> N
         read_notebook(path)
     with pytest.raises(RequestError, match="save it first"):
         read_notebook(tmp_path / "none.ipynb")
+
+
+def test_what_harms_nobody_is_taken(tmp_path: Path) -> None:
+    path = tmp_path / "a.ipynb"
+    odd = [{"cell_type": "code", "source": "a"}, {**code("b", "x", "x"), "outputs": [5], "more": 1}]
+    path.write_text(json.dumps({"nbformat": 4, "cells": odd}))
+    found = read_notebook(path)
+    assert [cell["source"] for cell in with_parameters(found, {"n": 1})["cells"]] == ["# Parameters\nn = 1\n", "a", "b"]
 
 
 def test_a_path_is_a_path() -> None:

@@ -97,6 +97,10 @@ FAILURES = 3
 
 AT_ONCE = 8  # submissions under way; more only wait for each other
 LOOK_SECONDS = 1.0
+TOLD_SECONDS = 5.0
+TOGETHER_SECONDS = 4.0
+"""Workers that are cancelled within so long of each other were cancelled together: somebody wants an end to them."""
+
 SHORTEST_SECONDS = 30.0
 BOOKS_SECONDS = (0.5, 1.0, 2.0, 0.0)  # accounting hears of an end somewhat later than the queue
 LONGEST_PAUSE = 60.0
@@ -220,9 +224,12 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
         self._numbers = itertools.count()
         self._initial = workers
         self._failed_starts = 0
+        self._asked_anew = 0
+        self._cancelled: list[float] = []
         self._alone_since: float | None = None
         self._follows: dict[str, Future[None]] = {}
         self._errands: set[asyncio.Future[Any]] = set()
+        self._closing: asyncio.Future[None] | None = None
         self._at_once = asyncio.Semaphore(AT_ONCE)
         self._prefix = secrets.token_hex(16)
         security = Security.temporary()
@@ -390,6 +397,7 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
             credentials = f"{self.security.tls_worker_key}{self.security.tls_worker_cert}"
             self._folder.open(self._handover(port), credentials)
             self._errand(self._watch())
+            self._errand(self._listen())
             if self._initial:
                 await self.ask_for(self._initial)
         except BaseException as error:
@@ -403,8 +411,12 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
         return None
 
     async def _close(self) -> None:
-        if self.status in (Status.closing, Status.closed):
-            return await super()._close()  # type: ignore[no-any-return]
+        # Once, and to its end, whoever asks for it: half of it would leave those who ask again waiting for ever.
+        if self._closing is None:
+            self._closing = asyncio.ensure_future(self._close_once())
+        await asyncio.shield(self._closing)
+
+    async def _close_once(self) -> None:
         self.ended = time.time()
         self._folder.shut()
         jobs = [worker for worker in self.workers.values() if worker.status == Status.running]
@@ -415,17 +427,14 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
         await self.cancel([int(job.job_id) for job in jobs])
         for follow in self._follows.values():
             follow.cancel()
-        mine = asyncio.current_task()
         for errand in tuple(self._errands):
-            if errand is not mine:
-                errand.cancel()
+            errand.cancel()
         await super()._close()
         await self._at_desk(self._pulse.close())
         for worker in self._crew:
             self._end(worker.name, "released", "released")
         if not any(event.phase == "lost" for event in self._crew.events):
             self._folder.remove()
-        return None
 
     async def _watch(self) -> None:
         """Look after it once a second: work that waits in vain, workers whose time is almost over."""
@@ -437,6 +446,21 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
             for worker in self._crew:
                 if worker.phase == "running" and worker.ends:
                     self._look_at_end(worker, worker.ends - time.time())
+
+    async def _listen(self) -> None:
+        """End once somebody has told so: who stops everything from another notebook, or has cancelled it in a panel."""
+        while True:
+            await asyncio.sleep(TOLD_SECONDS)
+            if await self._told_to_end():
+                return
+
+    async def _told_to_end(self) -> bool:
+        """Look whether this cluster was told to end, and end it then."""
+        if not await asyncio.to_thread(self._folder.is_shut) or self.ended is not None:
+            return False
+        self._crew.say("", "told to end, not by this notebook")
+        await self._close()
+        return True
 
     def _look_at_waiting(self) -> None:
         if self.scheduler.workers or not (self.worker_spec or self.failure):
@@ -607,6 +631,7 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
 
     def _forgive(self) -> None:
         self.failure, self._failed_starts, self._alone_since = None, 0, None
+        self._asked_anew += 1
 
     async def _wait_for_workers(self, n_workers: int = 0, timeout: Any = None) -> None:
         began = time.monotonic()
@@ -667,6 +692,10 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
         if job is not None:
             job.status = Status.closed
         self._failed_starts = 0 if worker.came else self._failed_starts + 1
+        if state.state == "CANCELLED" and not ours:
+            anew = self._asked_anew
+            if await self._told_to_end() or await self._are_unwanted() or anew != self._asked_anew:
+                return
         if self._failed_starts >= FAILURES:
             await self._give_up(
                 f"{self._failed_starts} workers in a row ended before they could begin, the last one because {words}. "
@@ -677,6 +706,16 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
             self.worker_spec.update(planned)
             self._crew.say(name, f"replaced by {next(iter(planned))}")
             await self._fill()
+
+    async def _are_unwanted(self) -> bool:
+        """Whether somebody has cancelled not one worker alone: then others are no more wanted, until they are asked for."""
+        now, anew = time.monotonic(), self._asked_anew
+        self._cancelled = [*(when for when in self._cancelled if now - when < 2 * TOGETHER_SECONDS), now]
+        await asyncio.sleep(TOGETHER_SECONDS)
+        together = sum(abs(when - now) < TOGETHER_SECONDS for when in self._cancelled)
+        if together > 1 and self.failure is None and anew == self._asked_anew:
+            await self._give_up(f"{together} workers were cancelled at once, not by this notebook.")
+        return together > 1
 
     async def _used(self, worker: Worker, state: JobState) -> float | None:
         """The most memory (mebibytes) that a worker held by the books, if that is what it was lost for."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import re
 import shutil
 import time
 from contextlib import suppress
@@ -11,15 +12,29 @@ from contextlib import suppress
 from studiolo.dask_crew import last_line
 from studiolo.dask_worker import HANDOVER, IDENTITY, Handover, read_handover
 
-__all__ = ["ClusterFolder", "folders"]
+__all__ = ["ClusterFolder", "folders", "tell_to_end"]
 
+IDENTITY_FORM = re.compile(r"[0-9a-f]{8}")
 KEPT = 10
+EXTENDED_SECONDS = 7 * 86400.0
+"""Sessions can be extended after they have told their workers when they end: by less than this, it is trusted."""
+
 LOG_BYTES = 4096
 
 
 def folders() -> str:
     """Where the folders of all clusters of this person are: the same place on every node."""
     return os.path.join(pwd.getpwuid(os.getuid()).pw_dir, ".studiolo", "dask")
+
+
+def tell_to_end(root: str, name: str) -> None:
+    """Have the cluster whose jobs' tag has this ``name`` (``OWNER.CLUSTER``) end, whichever notebook it belongs to.
+
+    Cancel its jobs afterwards: a cluster that is not told asks for others in their place.
+    """
+    identity = name.rpartition(".")[2]
+    if IDENTITY_FORM.fullmatch(identity):  # people can write any comment into their jobs
+        ClusterFolder(root, identity).shut()
 
 
 class ClusterFolder:
@@ -41,6 +56,17 @@ class ClusterFolder:
         for name in (HANDOVER, IDENTITY):
             with suppress(OSError):
                 os.unlink(os.path.join(self.path, name))
+
+    def is_shut(self) -> bool:
+        """Whether somebody has told the cluster to end. A home that can not be asked says nothing."""
+        try:
+            # Opened, because a home on the network may say for a minute that a file is there which another node has removed.
+            os.close(os.open(os.path.join(self.path, HANDOVER), os.O_RDONLY))
+        except FileNotFoundError:
+            return True
+        except OSError:
+            pass
+        return False
 
     def remove(self) -> None:
         """Remove it with all its logs."""
@@ -65,7 +91,7 @@ class ClusterFolder:
             newest_first = sorted(entries, key=lambda entry: entry.stat().st_mtime, reverse=True)
         for entry in newest_first[KEPT:]:
             try:
-                over = 0 < read_handover(entry.path).ends < time.time()
+                over = 0 < read_handover(entry.path).ends < time.time() - EXTENDED_SECONDS
             except FileNotFoundError:
                 over = True  # closed; its logs were kept for a while
             except (OSError, ValueError, TypeError):

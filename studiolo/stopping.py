@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from studiolo.dask_folder import folders, tell_to_end
 from studiolo.desk import Desk, desk
 from studiolo.errors import SlurmError
 from studiolo.slurm.states import Tagged
@@ -79,9 +81,16 @@ async def _cancel_others(at: Desk, cluster: str, own: int | None) -> dict[int, T
         found = {job.job: job for job in await at.slurm[cluster].tagged() if job.job != own and job.job not in gone}
         if not found:
             break
+        await asyncio.to_thread(tell_clusters, [job.name for job in found.values() if job.kind == "dask"])
         await at.cancel(cluster, list(found))
         gone |= found
     return gone
+
+
+def tell_clusters(names: Iterable[str]) -> None:
+    """Have Dask clusters of these names (their jobs' tags) end with their jobs, whichever notebook they belong to."""
+    for name in set(names):
+        tell_to_end(folders(), name)
 
 
 def count(jobs: Iterable[Tagged], *, itself: bool = False) -> Stopped:

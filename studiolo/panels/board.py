@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from studiolo.cost import amount, price_per_hour
+from studiolo.dask_folder import folders, tell_to_end
 from studiolo.desk import Desk
 from studiolo.errors import SlurmError
 from studiolo.gauges import Gauges, joules_of_node
@@ -184,6 +185,8 @@ class Found:
         """Cancel it."""
         if action != CANCEL.name:
             raise ValueError(action)
+        if self._group.kind == "dask":
+            tell_to_end(folders(), self._group.name)  # else other workers would come in place of these
         self._desk.do(self._desk.cancel(self._group.cluster, list(self._group.jobs)))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from chaos import Chaos
 from hubclient import HTTP, Hub, until
-from kernels import Kernel, awaited, kernel, printed
+from kernels import Kernel, awaited, kernel, kernel_in, printed
 
 START = "import studiolo, time, os; from dask.distributed import Client\n"
 BUSY = "import time; work = client.submit(lambda: [time.sleep(0.1) for _ in range(6000)]); print(work.key)\n"
@@ -157,6 +157,28 @@ def test_a_lost_worker_is_replaced_and_the_work_goes_on(clustered: Kernel) -> No
     told = clustered.run("print(*c.history(), sep='\\n')").text
     assert "lost: its job was cancelled, not by this notebook" in told
     assert "replaced by worker-1" in told
+
+
+def test_several_workers_cancelled_at_once_are_not_replaced_until_more_are_asked_for(clustered: Kernel) -> None:
+    clustered.run("c = studiolo.cluster(workers=2); client = Client(c); c.wait_for_workers(2, timeout=60)")
+    clustered.hub.slurm("scancel", *map(str, _workers(clustered)))
+    told = clustered.fails("client.submit(time.sleep, 0.1).result()")
+    assert "NoWorkers: 2 workers were cancelled at once, not by this notebook. No more workers are asked for" in told
+    assert _workers(clustered) == []
+    clustered.run("c.scale(1); c.wait_for_workers(1, timeout=60)")
+    assert printed(clustered, "client.submit(sum, [1, 2]).result()") == 3
+
+
+def test_another_notebook_that_stops_everything_ends_this_cluster_too(clustered: Kernel) -> None:
+    clustered.run("c = studiolo.cluster(); c.adapt(1, 2); client = Client(c); c.wait_for_workers(1, timeout=60)")
+    with kernel_in(clustered.hub, clustered.person, clustered.server) as other:
+        assert "1 Dask worker" in other.run("import studiolo; print(studiolo.stop_everything())").text
+    awaited(clustered, "the cluster's end", "c.status.name == 'closed'")
+    told = clustered.run("print(*c.history(), sep='\\n')").text
+    assert "told to end, not by this notebook" in told
+    assert "replaced" not in told
+    _gone(clustered)
+    assert printed(clustered, "c.view().state") == "done"
 
 
 def test_workers_that_never_come_are_asked_for_three_times_and_their_log_is_quoted(clustered: Kernel) -> None:

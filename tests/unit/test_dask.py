@@ -23,7 +23,7 @@ import pytest
 from studiolo import dask_folder, dask_worker
 from studiolo.dask_adaptive import CalmAdaptive, surplus
 from studiolo.dask_crew import Event, Worker, handover_seconds, how_lost, last_line, learn, sentence
-from studiolo.dask_folder import ClusterFolder
+from studiolo.dask_folder import ClusterFolder, tell_to_end
 from studiolo.dask_pulse import Pulse
 from studiolo.dask_roster import Roster
 from studiolo.dask_shape import capped, worker_options
@@ -187,7 +187,7 @@ def test_what_old_clusters_left_goes_and_that_of_living_ones_stays(tmp_path: Pat
         if age == dask_folder.KEPT:  # a session that runs for another hour
             handover(ends=time.time() + 3600).write(str(folder), "KEY")
         if age == dask_folder.KEPT + 1:  # one whose kernel was killed, and that is over
-            handover(ends=time.time() - 3600).write(str(folder), "KEY")
+            handover(ends=time.time() - dask_folder.EXTENDED_SECONDS - 3600).write(str(folder), "KEY")
         os.utime(folder, (1e9 - age, 1e9 - age))
     cluster = ClusterFolder(str(tmp_path), "new")
     cluster.open(handover(), "KEY")
@@ -206,6 +206,25 @@ def test_a_shut_folder_tells_no_job_anything_and_keeps_the_logs(tmp_path: Path) 
     assert [path.name for path in (tmp_path / "one").iterdir()] == ["worker-0.log"]
     assert cluster.last_words("worker-0") == "ImportError: no such thing"
     assert cluster.last_words("worker-1") == ""
+
+
+def test_whoever_cancels_a_clusters_jobs_tells_it_to_end_first(tmp_path: Path) -> None:
+    cluster = ClusterFolder(str(tmp_path / "dask"), "0a1b2c3d")
+    cluster.open(handover(), "KEY")
+    assert not cluster.is_shut()
+    outside = tmp_path / HANDOVER
+    outside.write_text("")
+    for name in ("s1.ffffffff", "s1...", "s1.", "", "s1.0a1b2c3d/", "s1.0A1B2C3D"):  # people write their jobs' comments
+        tell_to_end(str(tmp_path / "dask"), name)
+    assert not cluster.is_shut()
+    assert outside.exists()
+    tell_to_end(str(tmp_path / "dask"), "s1.0a1b2c3d")
+    assert cluster.is_shut()
+
+
+def test_a_home_that_can_not_be_asked_tells_nobody_to_end(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    assert not ClusterFolder(str(tmp_path / "file"), "0a1b2c3d").is_shut()
 
 
 # --- The roster ------------------------------------------------------------------------------------------------------

@@ -13,14 +13,14 @@ import pytest
 
 from studiolo.desk import Desk
 from studiolo.errors import SlurmUnavailable
-from studiolo.panels.board import Board, Group, budget_of, described, group_view, grouped
+from studiolo.panels.board import Board, Found, Group, budget_of, described, group_view, grouped
 from studiolo.panels.page import PanelView
 from studiolo.panels.poller import LOOK_SECONDS, QUIET_SECONDS, TROUBLE_SECONDS, Poller, interval
 from studiolo.session import Session
 from studiolo.site import Prices, Site
 from studiolo.slurm.budgets import Allowance, Budgets
 from studiolo.slurm.states import JobState, Tagged
-from studiolo.views import Amount, BudgetView, JobView, announce
+from studiolo.views import CANCEL, Amount, BudgetView, JobView, announce
 
 if TYPE_CHECKING:
     from conftest import FakePrograms
@@ -274,3 +274,17 @@ def test_a_look_that_fails_is_tried_again_less_and_less_often(desk: Desk) -> Non
     looking.touch()
     until(lambda: panel.seen)
     assert [interval(failures) for failures in (0, 1, 99)] == [LOOK_SECONDS, 2 * LOOK_SECONDS, TROUBLE_SECONDS]
+
+
+def test_who_cancels_workers_in_a_panel_tells_their_cluster_before(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[object] = []
+
+    async def cancel(_cluster: str, jobs: list[int]) -> None:
+        done.append(jobs)
+
+    monkeypatch.setattr(desk, "cancel", cancel)
+    monkeypatch.setattr("studiolo.panels.board.tell_to_end", lambda _root, name: done.append(name))
+    cluster = next(iter(desk.slurm))
+    Found(desk, Group(cluster, "dask", "s.0a1b2c3d", (1, 2))).act(CANCEL.name)
+    Found(desk, Group(cluster, "run", "r", (3,))).act(CANCEL.name)
+    assert done == ["s.0a1b2c3d", [1, 2], [3]]

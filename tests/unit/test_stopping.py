@@ -67,6 +67,15 @@ def test_all_but_the_session_itself_ends_and_is_counted(queue: Queue) -> None:
     assert repr(stopped) == "Stopped: 1 session, 1 batch run, 1 Dask worker."
 
 
+def test_other_notebooks_clusters_are_told_before_their_jobs_are_cancelled(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[tuple[str, int]] = []
+    monkeypatch.setattr(stopping, "tell_to_end", lambda _root, name: told.append((name, len(queue.cancelled))))
+    stop_everything()
+    assert told == [("s1.c1", 0)]
+
+
 def test_what_is_submitted_meanwhile_ends_too(queue: Queue) -> None:
     queue.more = [Tagged(6, "ada", "dask", "r1.c2")]
     assert stop_everything().workers == 2

@@ -34,6 +34,7 @@ from studiolo.cost import ceiling, held
 from studiolo.dask_adaptive import CalmAdaptive, surplus
 from studiolo.dask_crew import Event, Phase, Worker, handover_seconds, how_lost, sentence
 from studiolo.dask_folder import ClusterFolder, folders
+from studiolo.dask_leftovers import end_leftovers
 from studiolo.dask_pulse import Pulse
 from studiolo.dask_roster import Roster
 from studiolo.dask_scheduler import SecretScheduler
@@ -96,6 +97,8 @@ FAILURES = 3
 """So many workers in a row that end before they could begin, and no more are asked for."""
 
 AT_ONCE = 8  # submissions under way; more only wait for each other
+MOST_WORKERS = 10_000
+MOST_SILENCE = 86400.0
 LOOK_SECONDS = 1.0
 TOLD_SECONDS = 5.0
 TOGETHER_SECONDS = 4.0
@@ -132,26 +135,45 @@ def cluster(
     if gpus is not None:
         if workers is not None:
             raise RequestError([Fault("gpus", shown(gpus), "as many workers with one GPU each: leave `workers` out")])
-        workers = _number("gpus", gpus)
+        workers = _number("gpus", gpus, MOST_WORKERS)
         options = {**options, "gpus": 1}
     try:
         seconds = 60.0 * parse_minutes(wait)
     except ValueError as error:
         raise RequestError([Fault("wait", shown(wait), str(error))]) from None
+    planned = _number("workers", 0 if workers is None else workers, MOST_WORKERS)
+    still = _silence(silence)
     asked = own.check(worker_options(own.site, own.session, {"profile": profile, **options}))
     return Cluster(
         asked,
-        workers=_number("workers", workers or 0),
+        workers=planned,
         wait=seconds,
-        silence=float(silence),
+        silence=still,
         asynchronous=asynchronous,
     )
 
 
-def _number(where: str, value: object) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise RequestError([Fault(where, shown(value), "a whole number, 0 or more")])
+def _number(where: str, value: object, most: int | None = None) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0 or (most is not None and value > most):
+        allowed = "0 or more" if most is None else f"from 0 to {most}"
+        raise RequestError([Fault(where, shown(value), f"a whole number, {allowed}")])
     return value
+
+
+def _silence(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= MOST_SILENCE:
+        raise RequestError([Fault("silence", shown(value), f"a number of seconds, from 1 to {MOST_SILENCE:g}")])
+    return float(value)
+
+
+def _bytes(where: str, value: object) -> int:
+    try:
+        number = int(dask.utils.parse_bytes(value))
+    except (ValueError, TypeError, OverflowError, AttributeError):
+        number = -1
+    if number < 0:
+        raise RequestError([Fault(where, shown(value), "an amount of memory, such as '64GB'")])
+    return number
 
 
 class TooFewWorkers(WorkerStartTimeoutError):  # type: ignore[misc]
@@ -260,11 +282,12 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
 
     def scale(self, n: int | None = None, jobs: int = 0, memory: Any = None, cores: int | None = None) -> Any:
         """Have ``n`` workers (or so many ``cores``, so much ``memory`` in all). Asks now, and raises what is said against it."""
-        wanted = max(n or 0, jobs)
+        wanted = max(_number("n", 0 if n is None else n, MOST_WORKERS), _number("jobs", jobs, MOST_WORKERS))
         if memory is not None:
-            wanted = max(wanted, math.ceil(dask.utils.parse_bytes(memory) / self._memory_per_worker()))
+            wanted = max(wanted, math.ceil(_bytes("memory", memory) / self._memory_per_worker()))
         if cores is not None:
-            wanted = max(wanted, math.ceil(cores / self._threads_per_worker()))
+            wanted = max(wanted, math.ceil(_number("cores", cores) / self._threads_per_worker()))
+        wanted = _number("workers", wanted, MOST_WORKERS)
         if self.status in (Status.closing, Status.closed):
             self.worker_spec.clear()
             return _done() if self.asynchronous else None
@@ -272,9 +295,9 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
             self._adaptive.stop()
         self._forgive()
         if self.asynchronous:
-            self._plan(_number("workers", wanted))
+            self._plan(wanted)
             return self._errand(self.ask_for(wanted))
-        return self.sync(self.ask_for, _number("workers", wanted))
+        return self.sync(self.ask_for, wanted)
 
     def adapt(
         self, minimum: int = 0, maximum: float = math.inf, *, idle: object = "1m", keep: object = "30m", **kwargs: Any
@@ -284,11 +307,13 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
         One without work stays for ``idle``; one that still waits in the queue keeps its place there for ``keep``, whether or
         not there is work at the moment (minutes, or texts such as ``"90s"``). Other options are those of Dask's ``Adaptive``.
         """
-        self._forgive()
         patience = {"idle": _seconds("idle", idle), "keep": _seconds("keep", keep)}
         # Each job is one worker: what dask-jobqueue says of jobs, it says of workers.
         minimum, maximum = kwargs.pop("minimum_jobs", minimum), kwargs.pop("maximum_jobs", maximum)
-        return super().adapt(Adaptive=CalmAdaptive, minimum=minimum, maximum=maximum, **patience, **kwargs)
+        most = _number("maximum", MOST_WORKERS if maximum == math.inf else maximum, MOST_WORKERS)
+        least = _number("minimum", minimum, most)
+        self._forgive()
+        return super().adapt(Adaptive=CalmAdaptive, minimum=least, maximum=most, **patience, **kwargs)
 
     def workers_now(self) -> list[Worker]:
         """Every worker that is planned, waits or runs, in the order in which they were asked for."""
@@ -384,6 +409,8 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
             memory=self.request.memory << 20,
             gpus=self.request.gpus,
             ends=float(own.ends or 0) if own else 0.0,
+            owner=self._desk.owner,
+            node=socket.gethostname(),
         )
 
     # --- Its life ----------------------------------------------------------------------------------------------------
@@ -398,6 +425,7 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
             self._folder.open(self._handover(port), credentials)
             self._errand(self._watch())
             self._errand(self._listen())
+            self._errand(self._end_leftovers())
             if self._initial:
                 await self.ask_for(self._initial)
         except BaseException as error:
@@ -453,6 +481,16 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
             await asyncio.sleep(TOLD_SECONDS)
             if await self._told_to_end():
                 return
+
+    async def _end_leftovers(self) -> None:
+        """End what a killed kernel of this session has left, and say so."""
+        try:
+            ended = await self._at_desk(end_leftovers(self._desk))
+        except SlurmError as error:
+            self._crew.say("", str(error))
+            return
+        if ended:
+            self._crew.say("", f"jobs {', '.join(map(str, ended))} of a notebook that was killed are cancelled")
 
     async def _told_to_end(self) -> bool:
         """Look whether this cluster was told to end, and end it then."""
@@ -812,9 +850,12 @@ def address_of(interface: str) -> str:
 
 def _seconds(where: str, value: object) -> float:
     try:
-        return float(dask.utils.parse_timedelta(value, default="minutes"))
-    except (ValueError, KeyError, TypeError):
-        raise RequestError([Fault(where, shown(value), "a time, such as '90s' or '10m'")]) from None
+        seconds = float(dask.utils.parse_timedelta(value, default="minutes"))
+    except (ValueError, KeyError, TypeError, OverflowError):
+        seconds = math.nan
+    if not 0 <= seconds < math.inf:
+        raise RequestError([Fault(where, shown(value), "a time, such as '90s' or '10m'")])
+    return seconds
 
 
 async def _done() -> None:

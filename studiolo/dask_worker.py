@@ -46,6 +46,7 @@ class Handover:
     ``scheduler`` is the scheduler's address, ``pulse`` host and port of the pulse, which is silent for ``silence`` seconds at
     most. ``folder`` is the notebook's folder, ``path`` where it imports from, if its ``python`` is the worker's too. ``memory``
     is in bytes. ``ends`` is when the cluster is over at the latest, in seconds since 1970 (0 if nobody knows).
+    ``owner`` is the session, or run, that the notebook belongs to, and ``node`` where it runs.
     """
 
     scheduler: str
@@ -60,6 +61,8 @@ class Handover:
     memory: int
     gpus: int
     ends: float
+    owner: str = ""
+    node: str = ""
 
     def write(self, folder: str, identity: str) -> None:
         """Write it, with the key and certificate that its workers show, for this person alone."""

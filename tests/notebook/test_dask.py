@@ -99,8 +99,25 @@ def test_what_can_not_be_had_is_said_in_the_cell_that_asks(clustered: Kernel) ->
     assert "one of learn" in clustered.fails("studiolo.cluster(profile='enormous')")
     assert "at most 16" in clustered.fails("studiolo.cluster(workers=1, cpus=1000)")
     assert "unknown" in clustered.fails("studiolo.cluster(workers=1, cores=2)")
+    for asked in ("workers=10**6", "gpus=10**6", "workers=''", "silence='x'", "silence=0", "silence=float('nan')"):
+        told = clustered.fails(f"studiolo.cluster({asked})")
+        assert told.startswith("RequestError"), told
+        assert f"  {asked.partition('=')[0]} = " in told, told
     assert "leave `workers` out" in clustered.fails("studiolo.cluster(workers=1, gpus=1)")
     clustered.run("c = studiolo.cluster()")
+    for asked in (
+        *(
+            "scale('three')",
+            "scale(-3)",
+            "scale(10**6)",
+            "scale(cores='x')",
+            "scale(memory='x')",
+            "scale(memory='9999PB')",
+        ),
+        *("adapt('a', 'b')", "adapt(3, 1)", "adapt(0, 10**6)", "adapt(0, 2, idle='x')"),
+    ):
+        told = clustered.fails(f"c.{asked}")
+        assert told.startswith("RequestError"), told
     with partition(clustered.hub, "INACTIVE"):  # Slurm's own words, both for a new cluster and for a larger one
         assert "SlurmRefused" in clustered.fails("studiolo.cluster(workers=2)")
         assert "SlurmRefused" in clustered.fails("c.scale(2)")
@@ -360,6 +377,28 @@ def test_a_cluster_works_with_await_and_context_managers(clustered: Kernel) -> N
         "with studiolo.cluster(workers=1) as d, Client(d) as client:\n    print(client.submit(sum, [1, 2]).result())"
     )
     _gone(clustered)
+
+
+def test_waiting_workers_of_a_killed_kernel_end_when_the_next_one_starts_a_cluster(notebook: Kernel) -> None:
+    with partition(notebook.hub, "DOWN"):
+        notebook.run(START + "c = studiolo.cluster(workers=2)")
+        folder = Path(printed(notebook, "c.folder"))
+        with kernel_in(notebook.hub, notebook.person, notebook.server) as other:
+            other.run(START + "c = studiolo.cluster(workers=1)")
+            [kept] = set(_workers(notebook)) - set(printed(notebook, "c.view().jobs"))
+            notebook.kill(signal.SIGKILL)
+            notebook.revived()
+            notebook.run(START + "c = studiolo.cluster()")
+            until("their end", lambda: _workers(notebook) == [kept])
+            awaited(
+                notebook,
+                "word of it",
+                "'of a notebook that was killed are cancelled' in str(list(map(str, c.history())))",
+            )
+            assert not (folder / "identity.pem").exists()
+            notebook.run("c.close()")
+            assert printed(other, "[w.phase for w in c.workers_now()]") == ["pending"]
+            other.run("c.close()")
 
 
 def test_waiting_workers_end_with_their_session(hub: Hub, person: Callable[..., str]) -> None:

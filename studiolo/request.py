@@ -39,6 +39,8 @@ FIELDS: tuple[str, ...] = (
 """The fields that a request may set; all are optional, and nothing else can be set."""
 
 MAX_WORKDIR = 4096
+LEAST_MEMORY = 64
+"""Mebibytes below which not even Python begins: who writes ``memory=16`` means 16 GB."""
 MAX_HOURS = 366 * 24
 _RESERVATION = re.compile(r"[A-Za-z0-9_.-]{1,64}", re.ASCII)
 _WHOLE = re.compile(r"\d{1,9}", re.ASCII)
@@ -206,14 +208,16 @@ class _Gate:
             ("gpus", request.gpus, 0, partition.max_gpus, str),
             ("shards", request.shards, 0, partition.max_shards, str),
             ("cpus", request.cpus, 1, partition.max_cpus, str),
-            ("memory", request.memory, 1, partition.max_memory, memory_words),
+            ("memory", request.memory, LEAST_MEMORY, partition.max_memory, memory_words),
             ("hours" if "hours" in self.given else "minutes", request.minutes, 1, partition.max_time, minutes_words),
         ]
         broken = {fault.where for fault in self.faults}
         for key, value, low, high, words in numbers:
             if not low <= value <= high and key not in broken:
                 given = words(value) if key in self.given else _from_profile(words(value), request.profile)
-                if value < low:
+                if value < low and key == "memory":
+                    allowed = _("at least %(limit)s; a bare number counts in MB, and '16G' is 16 GB", limit=words(low))
+                elif value < low:
                     allowed = _("at least %(limit)s on partition %(name)s", limit=words(low), name=request.partition)
                 else:
                     allowed = _("at most %(limit)s on partition %(name)s", limit=words(high), name=request.partition)

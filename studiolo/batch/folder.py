@@ -31,7 +31,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from studiolo.errors import RunsUnusable
 
@@ -42,6 +42,7 @@ __all__ = [
     "make",
     "new_id",
     "newest",
+    "plausible",
     "read_json",
     "root",
     "write_json",
@@ -51,6 +52,7 @@ __all__ = [
 RUN, SOURCE, OUTPUT, STATE, RESULT = "run.json", "source.ipynb", "output.ipynb", "state.json", "result.json"
 SITE, JOB, LOG, END, PACKAGES = "site.json", "job.json", "log.txt", "end.json", "packages.txt"
 CHECKPOINT = "checkpoint"
+LARGEST_NUMBER = 1e12
 LARGEST = 64 << 20  # nothing that is read here is larger, but for notebooks
 _ID = re.compile(r"\d{8}-\d{6}-[0-9a-z]{4}", re.ASCII)
 _LETTERS = "0123456789abcdefghijklmnopqrstuvwxyz"
@@ -103,6 +105,11 @@ def read_json(path: Path) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+def plausible(value: object) -> TypeGuard[float]:
+    """Whether a number may be one of ours: a time, an amount or a count, which all are finite, not negative, and no larger."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and 0 <= value <= LARGEST_NUMBER
+
+
 @dataclass(frozen=True)
 class Place:
     """Where one run's files are: ``base`` is the folder of what was submitted, ``index`` its number within a sweep."""
@@ -153,7 +160,7 @@ class Record:
     def minutes(self) -> int:
         """The walltime."""
         minutes = self.request.get("minutes", 0)
-        return minutes if isinstance(minutes, int) else 0
+        return minutes if plausible(minutes) and isinstance(minutes, int) else 0
 
     @property
     def file(self) -> str:
@@ -181,9 +188,11 @@ def read_record(place: Place) -> Record | None:
             points = value if isinstance(value, list) else []
             kept[item.name] = tuple(point for point in points if isinstance(point, dict))
         elif isinstance(usual, float):
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
+            if plausible(value):
                 kept[item.name] = float(value)
-        elif isinstance(value, type(usual)) and not (isinstance(value, bool) and not isinstance(usual, bool)):
+        elif isinstance(value, type(usual)) and not (
+            isinstance(usual, int) and not isinstance(usual, bool) and not plausible(value)
+        ):
             kept[item.name] = value
     return Record(**kept)
 

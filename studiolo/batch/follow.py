@@ -178,7 +178,9 @@ def _read_end(data: dict[str, Any]) -> JobState | None:
     kept = {item.name: data.get(item.name) for item in fields(JobState)}
     if not all(isinstance(kept[name], str) for name in texts):
         return None
-    if not all(kept[name] is None or isinstance(kept[name], int) for name in numbers):
+    if not all(
+        kept[name] is None or (isinstance(kept[name], int) and folder.plausible(kept[name])) for name in numbers
+    ):
         return None
     state = JobState(**kept)  # type: ignore[arg-type]
     return state if state.is_over else None

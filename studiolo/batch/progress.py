@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
+from studiolo.batch.folder import plausible
+
 __all__ = ["ENDED", "Progress", "Trouble", "read_progress"]
 
 PHASES = ("starting", "running", "done", "failed", "stopped", "requeued")
@@ -65,14 +67,13 @@ def read_progress(data: Mapping[str, Any]) -> Progress | None:
 
 
 def _like(usual: Any, data: Mapping[str, Any]) -> dict[str, Any]:
-    """Those fields of ``data`` that are of the kind of ``usual``'s."""
+    """Those fields of ``data`` that are of the kind of ``usual``'s, and that can be true."""
     kept: dict[str, Any] = {}
     for item in fields(usual):
         default, value = getattr(usual, item.name), data.get(item.name)
-        if isinstance(value, bool) or default is None:
-            continue
-        if isinstance(default, float) and isinstance(value, (int, float)):
-            kept[item.name] = float(value)
-        elif isinstance(value, type(default)):
+        if isinstance(default, (int, float)):
+            if plausible(value) and (isinstance(default, float) or isinstance(value, int)):
+                kept[item.name] = type(default)(value)
+        elif isinstance(default, str) and isinstance(value, str):
             kept[item.name] = value
     return kept

@@ -247,7 +247,7 @@ class Run:
 def resources_of(request: Mapping[str, Any], site: Site | None) -> Resources | None:
     """What a job of this request holds, as its folder has kept it."""
     numbers = {name: request.get(name) for name in ("cpus", "memory", "gpus", "shards")}
-    if not all(isinstance(value, int) for value in numbers.values()):
+    if not all(isinstance(value, int) and folder.plausible(value) for value in numbers.values()):
         return None
     partition = site.partitions.get(str(request.get("partition"))) if site is not None else None
     of = partition.shards_per_gpu if partition is not None else 0

@@ -211,6 +211,27 @@ def test_progress_reads_back_and_nonsense_is_none() -> None:
     assert read_progress({"phase": "running", "cells": "many", "trouble": 5, "job": True}) == Progress("running")
 
 
+@pytest.mark.parametrize("odd", [10**400, float("inf"), float("nan"), -1, True, "soon"])
+def test_numbers_that_can_not_be_true_are_dropped_and_hide_no_other_run(
+    home: Path, monkeypatch: pytest.MonkeyPatch, odd: object
+) -> None:
+    monkeypatch.setattr(follow, "here", lambda: None)
+    names = ("attempt", "job", "cells", "done", "current", "started", "cell_started", "updated", "ended", "memory", "peak", "cores")  # fmt: skip
+    told = {"phase": "running", "note": "kept", **dict.fromkeys(names, odd)}
+    assert read_progress(told) == Progress("running", note="kept")
+    request = dict.fromkeys(("cpus", "memory", "gpus", "shards", "minutes"), odd)
+    place = folder.make({}, Record(title="odd", submitted=odd, at_once=odd, request=request))  # type: ignore[arg-type]
+    folder.write_json(place.own / folder.STATE, told)
+    end = {"job": 7, "state": "FAILED", "reason": "None", "node": "n1", "start": odd, "end": odd, "exit_code": 1, "signal": 0}  # fmt: skip
+    folder.write_json(place.own / folder.END, end)
+    fine = folder.make({}, Record(title="fine"))
+    folder.write_json(fine.own / folder.STATE, Progress("done").as_json())
+    listed = jobs.runs()
+    assert "fine: done" in repr(listed)
+    assert "odd" in listed._repr_html_()
+    assert jobs.find_run(place.id).view().started is None
+
+
 # --- What is asked for -----------------------------------------------------------------------------------------------
 
 

@@ -356,6 +356,7 @@ def test_every_profile_of_the_site_is_granted_as_it_stands(site: Site, name: str
         ({"cpus": "16"}, {"cpus": 16}),
         ({"memory": "60G"}, {"memory": 61440}),
         ({"memory": 61440}, {"memory": 61440}),
+        ({"memory": 64}, {"memory": 64}),
         ({"minutes": "480"}, {"minutes": 480}),
         ({"minutes": "8h"}, {"minutes": 480}),
         ({"hours": 8}, {"minutes": 480}),
@@ -401,6 +402,9 @@ def test_what_is_asked_for_overrides_the_profile(
         ({"gpus": 1}, ["gpus = 1: at most 0 on partition cpu"]),
         ({"profile": "one", "gpus": 5}, ["gpus = 5: at most 4 on partition gpu"]),
         ({"profile": "one", "gpus": 1, "shards": 1}, ["shards = 1: whole gpus or shards, not both"]),
+        # Meant as GB, and no Python would begin in it.
+        ({"memory": 16}, ["memory = 16 MB: at least 64 MB; a bare number counts in MB, and '16G' is 16 GB"]),
+        ({"memory": "63M"}, ["memory = 63 MB: at least 64 MB; a bare number counts in MB, and '16G' is 16 GB"]),
         ({"memory": "61G"}, ["memory = 61 GB: at most 60 GB on partition cpu"]),
         ({"memory": float("nan")}, ["memory = nan: memory is a number with K, M, G or T, such as '16G'"]),
         ({"minutes": "9h"}, ["minutes = 9 h: at most 8 h on partition cpu"]),

@@ -191,6 +191,7 @@ class WorkerJob(Job):  # type: ignore[misc]  # dask-jobqueue has no types
     """One worker's job, as dask-jobqueue's plan of workers handles it; ``crew`` is the cluster."""
 
     config_name = "studiolo"
+    status: Any
 
     def __init__(self, scheduler: str | None = None, name: str = "", crew: Any = None, **kwargs: Any) -> None:
         super().__init__(scheduler=scheduler, name=name, processes=1, shebang="", **kwargs)
@@ -203,6 +204,8 @@ class WorkerJob(Job):  # type: ignore[misc]  # dask-jobqueue has no types
 
     async def start(self) -> None:
         """Submit. Raises what Slurm says against it."""
+        if self.status == Status.closed:
+            return
         try:
             self.job_id = str(await self.crew.submit(self.name))
         except BaseException:
@@ -457,6 +460,9 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
             follow.cancel()
         for errand in tuple(self._errands):
             errand.cancel()
+        for job in self._created:
+            if job.status == Status.created:  # one that was just planned, in place of a lost one say: it never begins
+                job.status = Status.closed
         await super()._close()
         await self._at_desk(self._pulse.close())
         for worker in self._crew:

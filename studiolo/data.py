@@ -122,12 +122,13 @@ def add(
     citation: str = "",
     url: str = "",
     limits: str = "",
-    simulated: bool = False,
+    simulated: bool | None = None,
 ) -> Card:
     """Add a file or folder of yours, for yourself, or for the members of a unix ``group`` (a company, a course) alone.
 
     It is copied, whole or not at all; permissions keep it from all others. ``licence`` is what others may do with it, such
-    as ``"CC-BY-4.0"`` or ``"internal"``. Raises :class:`~studiolo.errors.NotKept`: a name that is taken, a group that is not
+    as ``"CC-BY-4.0"`` or ``"internal"``; ``simulated`` whether it is made up, ``None``
+    for not stated. Raises :class:`~studiolo.errors.NotKept`: a name that is taken, a group that is not
     yours, a full disk, pickles (reading one runs whatever its writer wants).
     """
     site = read_outline()

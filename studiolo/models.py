@@ -7,6 +7,7 @@ then what you have downloaded yourself.
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from studiolo import modelcache
 from studiolo.errors import CardError, Fault, NotKept, shown
 from studiolo.holdings import keep
 from studiolo.holdings.card import Card, ModelName
+from studiolo.holdings.files import walk
 from studiolo.holdings.places import MODELS, at_hand, find, places
 from studiolo.holdings.show import Listing
 from studiolo.holdings.wanted import wanted
@@ -22,6 +24,12 @@ from studiolo.outline import read_outline
 from studiolo.site import Site
 
 __all__ = ["add", "card", "get", "list", "path", "remove", "search"]
+
+
+PICKLES = (
+    "{name} has weights that are pickles ({file}): reading them runs whatever their writer wanted. Take safetensors alone: "
+    "from_pretrained(…, use_safetensors=True)."
+)
 
 
 def list() -> Listing:  # noqa: A001 - studiolo.models.list() is how people say it
@@ -41,12 +49,23 @@ def card(name: str) -> Card:
 
 
 def path(name: str) -> Path:
-    """The folder with a model's files, to give to ``from_pretrained`` or to any other reader; it is read-only."""
+    """The folder with a model's files, to give to ``from_pretrained`` or to any other reader; it is read-only.
+
+    Warns where some of them are pickles, which run whatever their writer wants when they are read.
+    """
+    return _path(name)
+
+
+def _path(name: str) -> Path:
     found = card(name)
     try:
-        return modelcache.snapshot(found.folder)
+        files = modelcache.snapshot(found.folder)
+        pickles = [one for one in walk(files) if keep.is_pickle(files / one)]
     except (OSError, ValueError) as error:
         raise CardError([Fault("refs/main", "", str(error))], str(found.folder)) from error
+    if pickles:
+        warnings.warn(PICKLES.format(name=found.full_name, file=shown(pickles[0])), stacklevel=3)
+    return files
 
 
 def get(name: str) -> Path:
@@ -54,7 +73,7 @@ def get(name: str) -> Path:
 
     A session does so for all models when it starts: this is for those that came later.
     """
-    found = path(name)
+    found = _path(name)
     refresh(read_outline())
     return found
 
@@ -95,7 +114,7 @@ def add(
     place = keep.target_place(str(name), group, where, my_groups(), _ready(site))
     told = wanted(
         "model", ModelName, place, name=name, licence=licence, description=description, citation=citation, url=url,
-        limits=limits, simulated=False,
+        limits=limits, simulated=None,
     )  # fmt: skip
     folder = Path(source).expanduser()
     if not modelcache.is_name(name):

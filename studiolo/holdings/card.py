@@ -275,7 +275,7 @@ class _Common(_Schema):
     url: Text = ""
     version: Text = ""
     limits: Words = Field(alias="rai:dataLimitations")
-    simulated: bool = Field(alias="studiolo:simulated")
+    simulated: bool | None = Field(alias="studiolo:simulated")
     groups: Annotated[list[GroupName], Field(max_length=50)] = Field(alias="studiolo:groups")
     distribution: Annotated[
         list[Annotated[_File | _Files, Field(discriminator="kind")]], Field(min_length=1, max_length=5000)
@@ -416,7 +416,7 @@ def as_json(card: Card) -> str:
     data |= {"version": card.version} if card.version else {}
     data |= {
         "rai:dataLimitations": card.limits,
-        "studiolo:simulated": bool(card.simulated),
+        "studiolo:simulated": card.simulated,
         "studiolo:groups": list(card.groups),
         "distribution": [_part_json(part) for part in card.parts],
     }

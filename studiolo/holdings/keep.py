@@ -180,21 +180,27 @@ def _sources(source: Path, name: str) -> list[str]:
 
 def _file_faults(base: Path, name: str) -> Iterator[Fault]:
     mode = os.lstat(base / name).st_mode
+    inside = stat.S_ISREG(mode) or (stat.S_ISLNK(mode) and _leads_within(base, name))
     if not name.isprintable() or "\\" in name or (not name.isascii() and not _encodes(name)):
         yield Fault("source", shown(name), "names of printable letters, without '\\'")
     elif name in (CARD, MODEL_CARD):
         yield Fault("source", shown(name), "no card: it is written for you")
-    elif name.lower().endswith(PROGRAMS) or (stat.S_ISREG(mode) and _is_pickle(base / name)):
+    elif name.lower().endswith(PROGRAMS) or (inside and is_pickle(base / name)):
         yield Fault(
             "source", shown(name), "no pickles: reading one runs whatever its writer wants (Parquet, npz, safetensors)"
         )
-    if not stat.S_ISREG(mode) and not (stat.S_ISLNK(mode) and _leads_within(base, name)):
+    if not inside:
         yield Fault("source", shown(name), "a plain file, or a link to one in the same folder")
 
 
-def _is_pickle(path: Path) -> bool:
-    """Whether a file of weights (``.bin``) is a pickle, or the archive around one that torch writes."""
-    if path.suffix.lower() != ".bin":
+def is_pickle(path: Path) -> bool:
+    """Whether a file is a pickle by its name or, for weights (``.bin``), is one or the archive around one that torch writes.
+
+    Raises ``OSError`` where such a file can not be read.
+    """
+    if path.name.lower().endswith(PROGRAMS):
+        return True
+    if path.suffix.lower() != ".bin" or not path.is_file():
         return False
     with open(path, "rb") as file:
         head = file.read(4)

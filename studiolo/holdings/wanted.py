@@ -21,7 +21,7 @@ class _Told(BaseModel):
     citation: Text
     url: Text
     limits: Text
-    simulated: bool
+    simulated: bool | None
 
 
 def wanted(kind: Literal["data", "model"], name_type: Any, place: Place, *, name: str, **said: Any) -> Card:

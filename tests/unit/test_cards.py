@@ -193,7 +193,8 @@ def test_whatever_stands_at_a_key_the_card_is_read_or_refused(key: str, value: A
 
 
 def test_what_is_written_is_read_back_as_the_same() -> None:
-    for told in (good(), with_files(), good(**{"studiolo:groups": ["aurora"], "studiolo:simulated": False})):
+    aurora = good(**{"studiolo:groups": ["aurora"], "studiolo:simulated": False})
+    for told in (good(), with_files(), aurora, {**good(), "studiolo:simulated": None}):
         card = parsed(told)
         assert parsed(as_json(card)) == card
 

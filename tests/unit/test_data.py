@@ -411,7 +411,8 @@ def test_what_one_adds_for_oneself_is_ones_own_alone(shelves: Shelves) -> None:
     (shelves.home / "t.csv").write_bytes(CSV)
     card = data.add("~/t.csv", name="mine", licence="internal", description="My sales.", limits="Never publish.")
     assert data.card("mine") == card
-    assert (card.place.of, card.simulated, card.limits) == ("me", False, "Never publish.")
+    assert (card.place.of, card.simulated, card.limits) == ("me", None, "Never publish.")
+    assert "Real or simulated" not in repr(card), "nobody has said so"
     assert len(data.load("mine")) == 2
     modes = {path.stat().st_mode & 0o777 for path in card.folder.iterdir()}
     assert (modes, card.folder.stat().st_mode & 0o777) == ({0o600}, 0o700)

@@ -243,6 +243,19 @@ def test_weights_that_are_pickles_are_not_added(shelves: Shelves) -> None:
     assert not models.list()
 
 
+@pytest.mark.parametrize("file", ["pytorch_model.bin", "old.pt"])
+def test_weights_that_are_pickles_are_warned_of_however_they_came(shelves: Shelves, file: str) -> None:
+    import pickle
+
+    put_model(shelves.models, "org/safe", {**FILES, "other.bin": b"plain numbers"})
+    put_model(shelves.models, "org/old", {"config.json": CONFIG, file: pickle.dumps({"a": 1})})
+    models.get("org/safe")
+    for ask in (models.path, models.get):
+        with pytest.warns(UserWarning, match=f"org/old has weights that are pickles.*{file}.*use_safetensors") as told:
+            assert ask("org/old").is_relative_to(shelves.models)
+        assert told[0].filename == __file__, "it points at the cell that asked"
+
+
 def test_a_cell_that_lacks_a_model_is_followed_by_what_there_is(shelves: Shelves) -> None:
     pytest.importorskip("huggingface_hub")
     put_model(shelves.models, "org/small", FILES)

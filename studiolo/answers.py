@@ -31,6 +31,7 @@ from studiolo.wording import Clock, cores_words, local, moment, span
 __all__ = ["Answer", "explain", "why"]
 
 NOW_SECONDS = 60.0
+SETTLED_SECONDS = 10.0
 MOST_ASKED = 6
 """How many proposals Slurm is asked about for one answer."""
 LAST_RUNS = 12
@@ -98,6 +99,8 @@ def why(thing: Any) -> Answer:
     answer = told(view, time.time())
     if view.state != "waiting" or (options := asked_for(thing)) is None:
         return answer
+    if view.asked is not None and time.time() - view.asked < SETTLED_SECONDS:
+        return answer  # Slurm has hardly looked at it: perhaps it starts at once as it is
     return Answer(answer.words, answer.fix, _sooner(at, options, view.expected))
 
 

@@ -113,7 +113,7 @@ def receipt(view: JobView, used: Measured, site: Site, now: float | None = None)
     # Of many jobs the hours are known and each one's end is not: they are as if one had held them all.
     busy = spent.cpu_hours * HOUR / resources.cpus if resources.cpus else seconds
     kwh, basis = energy(resources, busy, used, site.energy)
-    share = used.gpu if resources.whole_gpus else used.cpu
+    share = used.gpu if resources.whole_gpus else None
     return ReceiptView(
         kind=view.kind,
         name=view.name,

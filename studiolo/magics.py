@@ -18,6 +18,7 @@ from studiolo.errors import Fault, RequestError, shown
 
 __all__ = ["Line", "cell_notebook", "load_ipython_extension", "read_line", "run_batch"]
 
+USAGE = "NOTEBOOK name=value … --gpus 1 --hours 2; %%run_batch sends off the rest of its cell"
 FLAGS = ("rehearse", "resume", "dry-run")
 INPUTS, OUTPUTS = "inputs.pkl", "outputs.pkl"
 
@@ -60,7 +61,7 @@ def read_line(line: str) -> Line:
         elif not notebook:
             notebook = word
         else:
-            raise RequestError([Fault("%run_batch", shown(word), "NOTEBOOK name=value … --gpus 1 --hours 2")])
+            raise RequestError([Fault("%run_batch", shown(word), USAGE)])
     return Line(notebook, parameters, resources, frozenset(flags), tuple(names["-i"]), tuple(names["-o"]))
 
 
@@ -97,6 +98,8 @@ def run_batch(line: str, cell: str | None, variables: Mapping[str, Any]) -> Any:
     """What the magics do; ``variables`` are the notebook's."""
     told = read_line(line)
     if cell is None:
+        if not told.notebook:
+            raise RequestError([Fault("%run_batch", "", USAGE)])
         options: dict[str, Any] = {**dict.fromkeys(told.flags, True), **told.resources}
         return jobs.run(told.notebook, told.parameters, **options)
     if told.notebook or told.parameters:

@@ -175,7 +175,7 @@ class SessionView:
 class ReceiptView:
     """What something came to. ``kwh`` and ``gco2e`` are ``None`` where the site gives no figures to tell them from.
 
-    ``idle`` is the share of its GPUs' time in which they did nothing, that of its cores where it has no GPU.
+    ``idle`` is the share of its GPUs' time in which they did nothing, ``None`` without GPUs or where nobody knows.
     """
 
     kind: Kind

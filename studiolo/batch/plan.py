@@ -10,6 +10,7 @@ import re
 import sys
 import time
 from collections.abc import Mapping, Sequence, Sized
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from studiolo.request import Request, carried
 from studiolo.script import Job
 from studiolo.session import REQUEST, Session
 from studiolo.site import Site
+from studiolo.units import parse_minutes
 
 __all__ = ["Plan", "changed", "like_session", "plan_run", "points_of", "rehearsal_of"]
 
@@ -103,7 +105,9 @@ def like_session(given: Mapping[str, Any], own: Session | None, site: Site) -> d
     """
     options = {name: value for name, value in given.items() if value is not None}
     if isinstance(options.get("hours"), str) and re.search(r"[a-zA-Z:]", options["hours"]):
-        options["minutes"] = options.pop("hours")  # hours="90m" is plain enough
+        with suppress(ValueError):  # of what is no time, the gate says so by the name that was written
+            options["minutes"] = parse_minutes(options["hours"])  # hours="90m" is plain enough
+            del options["hours"]
     if (elsewhere := _elsewhere(options, own, site)) is not None:
         options["profile"] = elsewhere
     if own is None:

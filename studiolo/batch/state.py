@@ -6,6 +6,7 @@ full home keeps a run from saying that it is done. What could not be asked chang
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -140,16 +141,26 @@ def where_words(progress: Progress | None) -> str:
 
 def trouble_words(trouble: Trouble, cells: int) -> str:
     """Which cell failed, of what, and what to do."""
-    value = trouble.value if len(trouble.value) <= 300 else trouble.value[:299] + "…"
-    error = f"{trouble.name}: {value}" if value else trouble.name
+    value = _words_of(trouble.value)
+    value = value if len(value) <= 300 else value[:299] + "…"
+    name = _words_of(trouble.name)
+    error = f"{name}: {value}" if value else name
     if trouble.name == "DeadKernelError":
         return f"The kernel died in cell {trouble.cell} of {cells}: often that is memory (memory=…); run.log() may say more."
     if not trouble.cell and trouble.line:
-        return f"{trouble.line} failed with {error.rstrip('.')}: run.log() has all of it."
+        return f"{_words_of(trouble.line)} failed with {error.rstrip('.')}: run.log() has all of it."
     if not trouble.cell:
         return f"The notebook could not be run. {error}"
     hint = _HINTS.get(trouble.name, "mend the notebook and send it again")
     return f"Cell {trouble.cell} of {cells} failed with {error.rstrip('.')} - {hint}: run.notebook is what it did until then."
+
+
+_COLOURS = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")
+
+
+def _words_of(text: str) -> str:
+    """What an error says as one line, without the colours and moves of a terminal that it may hold."""
+    return "".join(each if each.isprintable() else " " for each in _COLOURS.sub("", text)).strip()
 
 
 _HINTS = {

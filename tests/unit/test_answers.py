@@ -171,7 +171,10 @@ def test_a_waiting_run_is_told_what_starts_sooner_by_slurms_own_word(at: Desk, m
         return int(time.time())
 
     monkeypatch.setattr(at.slurm["main"], "estimate", foretell)
-    view = replace(WAITS, asked=time.time(), expected=time.time() + HOUR)
+    view = replace(WAITS, asked=time.time() - 60, expected=time.time() + HOUR)
+    just = replace(view, asked=time.time())
+    assert why(Thing(just, {"profile": "learn", "cluster": "main"})).sooner == "", "it may start at once as it is"
+    assert asked == []
     assert why(Thing(view, {"profile": "learn", "cluster": "main"})).sooner == "1 h instead of 2 h starts now."
     assert len(asked) == 1, "nothing more is asked than is needed"
     assert why(Thing(view)).sooner == "", "it does not tell what it asked for"

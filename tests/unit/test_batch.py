@@ -243,6 +243,8 @@ def test_what_is_left_out_is_as_in_the_session(site: Site) -> None:
     assert (changed.gpus, changed.minutes, changed.memory, changed.cpus) == (1, 90, 16384, 4)
     assert check(like_session({"shards": 2}, HERE, site), site).gpus == 0
     assert check(like_session({"hours": 0.5}, HERE, site), site).minutes == 30
+    with pytest.raises(RequestError, match="hours = 'soon'"):
+        check(like_session({"hours": "soon"}, HERE, site), site)
 
 
 def test_another_profile_stands_for_itself_and_keeps_project_and_environment_where_they_fit(site: Site) -> None:
@@ -439,6 +441,12 @@ def test_what_is_true_of_a_run(progress: Progress | None, slurm: JobState | None
     found = judge(progress, slurm)
     assert found.state == state
     assert words in found.why
+
+
+def test_an_errors_colours_and_line_breaks_stay_out_of_the_sentence() -> None:
+    said = Trouble("\x1b[0;31mValueError\x1b[0m", "\x1b[1mno\x1b[0m such\n\x07thing\x1b[2J", 3)
+    assert "failed with ValueError: no such  thing - " in judge(replace(FAILED, trouble=said), None).why
+    assert judge(replace(FAILED, trouble=said), None).why.isprintable()
 
 
 def test_a_cancelled_task_that_slurm_has_dropped_was_cancelled() -> None:
@@ -744,6 +752,9 @@ def test_a_cell_is_told_what_it_may_be_given() -> None:
         run_batch("-i data", "x", {})
     with pytest.raises(RequestError, match=r"lr: resources"):
         run_batch("lr=1", "x", {})
+    for alone in ("", "--gpus 1"):
+        with pytest.raises(RequestError, match="%run_batch: NOTEBOOK name=value"):
+            run_batch(alone, None, {})
 
 
 # --- All of them -----------------------------------------------------------------------------------------------------

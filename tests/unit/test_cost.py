@@ -144,6 +144,8 @@ def test_a_receipt_says_hours_money_energy_and_what_stood_idle(priced: Site) -> 
     assert told.kwh == pytest.approx(2 * (2 * 175 + 8 * 10) / 1000 * 1.5)
     assert told.gco2e == pytest.approx(told.kwh * 300)
     assert told.basis == "estimated"
+    alone = receipt(replace(DONE, resources=Resources(8, 65536)), Measured(cpu=0.21), priced)
+    assert alone.idle is None, "cores that wait for a disk cost nobody a GPU"
 
 
 def test_a_receipt_of_many_jobs_counts_the_hours_of_all(priced: Site) -> None:

@@ -94,6 +94,7 @@ def test_a_notebook_is_run_with_its_parameters_and_what_it_records_comes_back(at
     assert at.said("run.wait(80).state") == "done"
     assert at.said("run.result") == {"accuracy": 0.9, "by": hostile}
     assert f"9 {hostile} {at.folder} 1 False" in at.outputs()
+    assert at.said("run.link").endswith("/output.ipynb")
     # What it starts belongs to the run, and not to the session that sent it.
     assert at.said("run.id") in at.outputs()
     assert at.said("run.parameters") == {"epochs": 9, "name": hostile}

@@ -11,6 +11,7 @@ one that hangs. Then the worker is killed at once, whatever it is doing, with al
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
@@ -32,10 +33,12 @@ __all__ = ["HANDOVER", "IDENTITY", "Handover", "guard", "read_handover", "work"]
 
 HANDOVER, IDENTITY = "worker.json", "identity.pem"
 WORK = "--work"
+SCRATCH = "studiolo-dask-"
 CONNECT_SECONDS = 3.0
 """How long it may take to reach the notebook's node, and to reach it again once the line broke."""
 AGAIN_SECONDS = 0.25
 KILL_SECONDS = 2.0
+FRESH_SECONDS = 60.0
 LATE_STATUS = 69  # what sysexits.h calls a service that is not there
 
 
@@ -103,8 +106,12 @@ def guard(folder: str, name: str, lifetime: str) -> int:
     signal.set_wakeup_fd(woken.fileno())
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)
-    scratch = tempfile.mkdtemp(prefix=f"studiolo-{os.environ.get('SLURM_JOB_ID', '')}-", dir=told.scratch)
+    _sweep(told.scratch)
+    scratch = tempfile.mkdtemp(prefix=f"{SCRATCH}{os.environ.get('SLURM_JOB_ID', '')}-", dir=told.scratch)
+    held = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)  # no program that is started gets it
     try:
+        with suppress(OSError):  # where nothing can be held, nothing is swept either
+            fcntl.flock(held, fcntl.LOCK_EX)
         worker = subprocess.Popen(
             [sys.executable, "-I", "-m", "studiolo.dask_worker", folder, name, lifetime, WORK],
             env={**os.environ, "TMPDIR": scratch},
@@ -117,6 +124,29 @@ def guard(folder: str, name: str, lifetime: str) -> int:
             _kill(worker)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        os.close(held)
+
+
+def _sweep(root: str) -> None:
+    """Remove what guards that were killed have left of this person's: a folder that nobody holds."""
+    with suppress(OSError), os.scandir(root) as entries:
+        for entry in entries:
+            if entry.name.startswith(SCRATCH):
+                with suppress(OSError):
+                    _remove_unless_held(entry.path)
+
+
+def _remove_unless_held(path: str) -> None:
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        told = os.fstat(folder)
+        # One that was made just now may not be held yet.
+        if told.st_uid != os.getuid() or time.time() - told.st_mtime < FRESH_SECONDS:
+            return
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(path, ignore_errors=True)
+    finally:
+        os.close(folder)
 
 
 def _watch(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
+import re
 import signal
 import stat
 import subprocess
@@ -375,6 +377,32 @@ def test_the_status_of_a_worker_that_ends_by_itself_is_the_jobs(tmp_path: Path) 
         os.kill(pid, signal.SIGKILL)
         status, _said = _ended(process, pid, tmp_path)
     assert status == 128 + signal.SIGKILL
+
+
+def test_what_a_killed_guard_has_left_goes_with_the_next_and_what_is_held_stays(tmp_path: Path) -> None:
+    with beating(tmp_path), guarded(tmp_path) as (process, pid):
+        _await(lambda: list((tmp_path / "scratch").glob("studiolo-dask-*")))
+        process.kill()
+        os.kill(pid, signal.SIGKILL)  # what the kernel does with a real one
+        process.wait(20)
+        [left] = (tmp_path / "scratch").iterdir()
+        (tmp_path / "pid").unlink()
+        (left / "spilled").write_text("data")
+        for name in ("studiolo-7-run", "studiolo-dask-fresh", "studiolo-dask-held"):
+            (tmp_path / "scratch" / name).mkdir()
+        (tmp_path / "scratch" / "studiolo-dask-link").symlink_to(tmp_path)
+        held = os.open(tmp_path / "scratch" / "studiolo-dask-held", os.O_RDONLY)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        for name in (left.name, "studiolo-7-run", "studiolo-dask-held"):
+            os.utime(tmp_path / "scratch" / name, (1e9, 1e9))
+        with guarded(tmp_path) as (second, _pid):
+            names = sorted(path.name for path in (tmp_path / "scratch").iterdir())
+            second.send_signal(signal.SIGTERM)
+            second.wait(20)
+        os.close(held)
+    assert [name for name in names if not re.fullmatch(r"studiolo-dask--\w+", name)] == [
+        *("studiolo-7-run", "studiolo-dask-fresh", "studiolo-dask-held", "studiolo-dask-link")
+    ]
 
 
 def test_a_job_that_starts_too_late_ends_before_it_begins(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from chaos import Chaos
-from hubclient import Hub
+from hubclient import Hub, until
 
 
 @pytest.fixture(scope="session")
@@ -33,9 +33,11 @@ def chaos(hub: Hub, box: Any) -> Iterator[Chaos]:
 
 
 @pytest.fixture
-def ada(person: Callable[..., str]) -> str:
-    """A person of a company."""
-    return person("company")
+def ada(hub: Hub, person: Callable[..., str]) -> str:
+    """A person of a company, without a job that an earlier file has left to end."""
+    name = person("company")
+    until(f"an end of {name}'s earlier jobs", lambda: not hub.jobs(name))
+    return name
 
 
 @pytest.fixture

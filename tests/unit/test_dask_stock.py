@@ -7,11 +7,11 @@ import sys
 
 import pytest
 
-LOOK = "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler, signal.getsignal(signal.SIGINT)"
+BEFORE = "import signal, threading\nbefore = signal.getsignal(signal.SIGINT)\n"
+LOOK = "assert signal.getsignal(signal.SIGINT) is before, signal.getsignal(signal.SIGINT)"
 IMPORTS = {
-    "main": "import signal\nimport studiolo.dask\n",
-    "thread": "import signal, threading\n"
-    "def load():\n    global done\n    import studiolo.dask\n    done = True\n"
+    "main": BEFORE + "import studiolo.dask\n",
+    "thread": BEFORE + "def load():\n    global done\n    import studiolo.dask\n    done = True\n"
     "thread = threading.Thread(target=load); thread.start(); thread.join()\nassert done\n",
 }
 

@@ -146,8 +146,14 @@ def test_what_is_interrupted_puts_back_what_it_changed_before_anything_is_remove
 ) -> None:
     file = tmp_path / "file"
     command = [sys.executable, "-c", INTERRUPTS, str(file), str(int(how))]
-    with polite(), pytest.raises(raised):
-        chores.run_to_its_end(command, os.environ, signal.SIGINT, 20)
+    heard = signal.signal(
+        signal.SIGINT, signal.default_int_handler
+    )  # what runs in the background of a shell ignores it
+    try:
+        with polite(), pytest.raises(raised):
+            chores.run_to_its_end(command, os.environ, signal.SIGINT, 20)
+    finally:
+        signal.signal(signal.SIGINT, heard)
     assert file.read_text() == "put back"
 
 

@@ -52,25 +52,26 @@ def stop_everything(*, this_session: bool = False) -> Stopped:
     Raises :class:`~studiolo.errors.SlurmError` where Slurm does not answer or refuses; what was stopped until then is.
     """
     at = desk()
-    stopped: dict[int, Tagged] = {}
+    stopped: dict[tuple[str, int], Tagged] = {}  # numbers of two clusters may be the same
     for live in announced():
         view = live.view()
         if view.kind == "cluster" and not view.is_over:
             live.act("close")  # else it would ask for other workers in place of those that are cancelled
-            stopped |= {job: Tagged(job, "", "dask", view.identity) for job in view.jobs}
+            stopped |= {(view.cluster, job): Tagged(job, "", "dask", view.identity) for job in view.jobs}
     troubles: list[SlurmError] = []
     own = at.session.job if at.session else None
+    here = str((at.session.asked.get("cluster") if at.session else "") or next(iter(at.slurm)))
     for cluster in at.slurm:
         try:
-            stopped |= at.do(_cancel_others(at, cluster, own))
+            found = at.do(_cancel_others(at, cluster, own if cluster == here else None))
+            stopped |= {(cluster, job): tagged for job, tagged in found.items()}
         except SlurmError as error:
             troubles.append(error)
     if troubles:
         raise troubles[0]
     counted = count(stopped.values(), itself=this_session and own is not None)
-    if this_session and own is not None and at.session is not None:
-        cluster = str(at.session.asked.get("cluster") or next(iter(at.slurm)))
-        at.do(at.cancel(cluster, [own]))
+    if this_session and own is not None:
+        at.do(at.cancel(here, [own]))
     return counted
 
 

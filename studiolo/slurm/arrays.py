@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from studiolo.slurm.parse import parse_ended
 from studiolo.slurm.states import JobState
 
 __all__ = [
@@ -72,26 +73,15 @@ def parse_task_accounting(output: str, wanted: Iterable[int]) -> dict[int, JobSt
     for line in output.splitlines():
         if not line.strip():
             continue
-        name, state, exit_code, nodes, start, end = line.split("|")
-        if not state.strip():
-            raise ValueError(f"no state in {line[:200]!r}")
+        name, *fields = line.split("|")
         array, _, index = name.partition("_")
-        code, _, signal = exit_code.partition(":")
         # Tasks that never began stand together in one line: "123_[5-9%2]".
         indices = _indices(index) if index else [None]
         for each in indices:
             key = int(array) if each is None else task(int(array), each)
+            ended = parse_ended(key, fields)
             if key in known:
-                found[key] = JobState(
-                    job=key,
-                    state=state.split()[0].rstrip("+"),
-                    reason=state.partition(" ")[2] or "None",
-                    node="" if nodes == "None assigned" else nodes,
-                    start=_seconds(start),
-                    end=_seconds(end),
-                    exit_code=int(code) if code.isdigit() else None,
-                    signal=int(signal) if signal.isdigit() and signal != "0" else None,
-                )
+                found[key] = ended
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from studiolo.slurm.facts import PendingJob
 from studiolo.slurm.states import PENDING_STATES, RUNNING_STATES, JobState, Owned, Tagged
@@ -10,6 +11,7 @@ from studiolo.slurm.states import PENDING_STATES, RUNNING_STATES, JobState, Owne
 __all__ = [
     "owned_format",
     "parse_accounting",
+    "parse_ended",
     "parse_job_id",
     "parse_node_addresses",
     "parse_owned",
@@ -70,21 +72,27 @@ def parse_accounting(output: str) -> dict[int, JobState]:
     for line in output.splitlines():
         if not line.strip():
             continue
-        number, state, exit_code, nodes, start, end = line.split("|")
-        if not state.strip():
-            raise ValueError(f"no state in {line[:200]!r}")
-        code, _, signal = exit_code.partition(":")
-        jobs[int(number)] = JobState(
-            job=int(number),
-            state=state.split()[0].rstrip("+"),
-            reason=state.partition(" ")[2] or "None",
-            node="" if nodes == "None assigned" else nodes,
-            start=_seconds(start),
-            end=_seconds(end),
-            exit_code=int(code) if code.isdigit() else None,
-            signal=int(signal) if signal.isdigit() and signal != "0" else None,
-        )
+        number, *fields = line.split("|")
+        jobs[int(number)] = parse_ended(int(number), fields)
     return jobs
+
+
+def parse_ended(job: int, fields: Sequence[str]) -> JobState:
+    """The state of ``job`` by accounting's other five fields: state, exit code, nodes, start, end. Raises ``ValueError``."""
+    state, exit_code, nodes, start, end = fields
+    if not state.strip():
+        raise ValueError(f"no state of job {job}")
+    code, _, signal = exit_code.partition(":")
+    return JobState(
+        job=job,
+        state=state.split()[0].rstrip("+"),
+        reason=state.partition(" ")[2] or "None",
+        node="" if nodes == "None assigned" else nodes,
+        start=_seconds(start),
+        end=_seconds(end),
+        exit_code=int(code) if code.isdigit() else None,
+        signal=int(signal) if signal.isdigit() and signal != "0" else None,
+    )
 
 
 def tagged_format(nonce: str) -> str:

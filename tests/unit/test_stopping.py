@@ -30,10 +30,12 @@ class Queue:
     """One's own queue; ``more`` are submitted while the first are cancelled."""
 
     person = "ada"
+    name = ""
 
     def __init__(self, *more: Tagged) -> None:
         self.jobs, self.more, self.cancelled = list(JOBS), list(more), list[list[int]]()
         self.silent = False
+        self.other: Queue = self
 
     async def tagged(self) -> tuple[Tagged, ...]:
         if self.silent:
@@ -51,7 +53,10 @@ class Queue:
 def queue(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[Queue]:
     at = Desk(site, Session(OWN, "n", "cpu", "", 1, 1024, 0, 0, None, "s1", {"cluster": next(iter(site.clusters))}))
     found = Queue()
-    at.slurm = {next(iter(site.clusters)): found}  # type: ignore[dict-item]
+    found.name = next(iter(site.clusters))
+    found.other = Queue()
+    found.other.jobs = []
+    at.slurm = {found.name: found, "other": found.other}  # type: ignore[dict-item]
     monkeypatch.setattr(stopping, "desk", lambda: at)
     monkeypatch.setattr(stopping, "announced", list)
     yield found
@@ -89,6 +94,13 @@ def test_the_session_itself_ends_last_where_that_is_asked_for(queue: Queue) -> N
     assert "this one among them" in repr(stopped)
 
 
+def test_a_job_of_another_cluster_with_the_sessions_own_number_ends_too(queue: Queue) -> None:
+    queue.other.jobs = [Tagged(OWN, "ada", "run", "r7"), Tagged(3, "ada", "run", "r8")]
+    assert stop_everything().runs == 3
+    assert queue.other.cancelled == [[OWN, 3]]
+    assert OWN not in queue.cancelled[0]
+
+
 def test_nothing_to_stop_is_said(queue: Queue) -> None:
     queue.jobs = JOBS[:1]
     assert repr(stop_everything()) == "Nothing else of yours runs or waits."
@@ -109,7 +121,7 @@ def test_this_notebooks_clusters_are_closed_before_so_that_they_replace_nothing(
 
     def live(kind: str, *, over: bool = False) -> Any:
         return SimpleNamespace(
-            view=lambda: SimpleNamespace(kind=kind, is_over=over, jobs=(5, 9), identity="c1"),
+            view=lambda: SimpleNamespace(kind=kind, is_over=over, jobs=(5, 9), identity="c1", cluster=queue.name),
             act=lambda action: done.append((kind, action, len(queue.cancelled))),
         )
 

@@ -19,7 +19,7 @@ from slurmbox.instance import load_or_choose
 from slurmbox.packages import system_packages
 
 INSTALL_STEPS = 4
-PLATFORM_STEPS = 3  # as phase two has them; it can't be imported before there is an environment
+PLATFORM_STEPS = 4  # as phase two has them; it can't be imported before there is an environment
 EXIT_UNKNOWN = 4  # as the Linux Standard Base has it for `status`
 
 

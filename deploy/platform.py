@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from deploy import access, node, secrets_store, services, status, sudoers
+from deploy import access, catalogue, node, secrets_store, services, status, sudoers, time_zones
 from deploy.errors import EXIT_NOT_RUNNING, CommandFailed, DeployError
 from deploy.hub_api import Hub, HubError
 from deploy.runner import Log
@@ -25,7 +25,7 @@ from slurmbox import box
 from slurmbox.errors import BoxError
 from slurmbox.instance import Instance, load, load_or_choose
 
-UP_STEPS = 3
+UP_STEPS = 4
 DOWN_STEPS = 1
 CLEAN_STEPS = 1
 
@@ -40,6 +40,9 @@ def up(settings: Settings, steps: Steps, node_path: Path) -> None:
         values = secrets_store.ensure(settings.secrets, pwd.getpwnam(instance.hub_user).pw_gid)
         sudoers.install(sudoers_rules(settings), instance.tag, settings.state)
         services.ensure_certificates(instance, settings)
+    with steps.step("Data for everybody"):
+        written = catalogue.ensure(settings.prefix, [time_zones.offer()])
+        steps.note(", ".join(written) or "unchanged")
     with steps.step("Hub and proxy"):
         services.up(instance, settings, box.supervisor(instance), node_path, steps.note)
         logins = access.build(services.public_url(instance), instance.people, values)

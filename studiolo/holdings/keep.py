@@ -13,7 +13,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,11 +23,12 @@ from studiolo.holdings.files import hash_of_many, walk
 from studiolo.holdings.show import bytes_words
 from studiolo.modelcache import folder_name
 
-__all__ = ["ADDING", "add_model", "add_set", "remove", "target_place"]
+__all__ = ["ADDING", "REMOVING", "add_model", "add_set", "is_pickle", "remove", "target_place"]
 
 ADDING = ".adding-"
 """How the hidden folders begin in which something is being added."""
 REMOVING = ".removing-"
+"""The same of what is being removed."""
 
 _CHUNK = 1 << 20
 _MOST_PARTS = 200
@@ -64,10 +65,11 @@ def target_place(name: str, group: str | None, places: Sequence[Place], groups: 
     return place
 
 
-def add_set(source: Path, card: Card, place: Place) -> Card:
+def add_set(source: Path, card: Card, place: Place, *, over: bool = False) -> Card:
     """Copy a file or folder into ``place`` as the data set of ``card`` (whose parts are made here), and return its card.
 
-    For the ``site``'s own place (an operator's program) it is made readable for everybody.
+    For the ``site``'s own place (an operator's program) it is made readable for everybody. ``over`` lets it take the place
+    of one that is there, at once and whole.
     """
 
     def fill(folder: Path) -> Card:
@@ -75,7 +77,7 @@ def add_set(source: Path, card: Card, place: Place) -> Card:
         parts = _parts(copied)
         return replace(card, parts=parts, size=sum(part.size for part in parts), folder=place.folder / card.name)
 
-    return _add(card, place, card.name, CARD, fill)
+    return _add(card, place, card.name, CARD, fill, over=over)
 
 
 def add_model(source: Path, card: Card, place: Place) -> Card:
@@ -98,14 +100,15 @@ def add_model(source: Path, card: Card, place: Place) -> Card:
     return _add(card, place, name, MODEL_CARD, fill)
 
 
-def _add(card: Card, place: Place, name: str, card_file: str, fill: object) -> Card:
-    assert callable(fill)
+def _add(
+    card: Card, place: Place, name: str, card_file: str, fill: Callable[[Path], Card], *, over: bool = False
+) -> Card:
     source = f"{card.name} was not added"
     final = place.folder / name
     try:
         if place.of == "me":
             os.makedirs(place.folder, mode=0o700, exist_ok=True)
-        if os.path.lexists(final):
+        if os.path.lexists(final) and not over:
             raise NotKept(
                 [Fault("name", shown(card.name), f"a new name: {final} is there already; remove it first")], source
             )
@@ -113,11 +116,12 @@ def _add(card: Card, place: Place, name: str, card_file: str, fill: object) -> C
     except OSError as error:
         raise _not_kept(error, place.folder, source) from error
     try:
-        made: Card = fill(beside)
+        made = fill(beside)
         text = as_json(made)
         parse_card(text, place, final, made.kind)  # nobody is to find a card that can not be read
         _write(beside / card_file, text)
         _permit(beside, place)
+        old = _aside(final) if over and os.path.lexists(final) else None
         # Takes the place of an empty folder at most: whoever was first with this name keeps it.
         os.rename(beside, final)
     except OSError as error:
@@ -129,7 +133,16 @@ def _add(card: Card, place: Place, name: str, card_file: str, fill: object) -> C
     except BaseException:
         _discard(beside)
         raise
+    if old is not None:
+        _discard(old)
     return made
+
+
+def _aside(folder: Path) -> Path:
+    """Take a set's folder from everybody's eyes, at once."""
+    beside = folder.with_name(f"{REMOVING}{folder.name}-{os.getpid()}")
+    os.rename(folder, beside)
+    return beside
 
 
 def _not_kept(error: OSError, folder: Path, source: str) -> NotKept:
@@ -300,11 +313,9 @@ def remove(card: Card) -> None:
     source = f"{card.full_name} was not removed"
     if card.place.of == "site":
         raise NotKept([Fault("name", shown(card.name), "one that people have added: this is the site's own")], source)
-    beside = card.folder.with_name(f"{REMOVING}{card.folder.name}-{os.getpid()}")
     try:
         if os.lstat(card.folder).st_uid != os.geteuid():
             raise NotKept([Fault("name", shown(card.name), "one of your own: ask its owner to remove it")], source)
-        os.rename(card.folder, beside)  # gone for everybody at once, however long the rest takes
-        shutil.rmtree(beside)
+        shutil.rmtree(_aside(card.folder))  # gone for everybody at once, however long the rest takes
     except OSError as error:
         raise _not_kept(error, card.folder, source) from error

@@ -65,6 +65,14 @@ def test_what_the_site_keeps_is_loaded_in_a_session(aurora: Kernel, shelf: str) 
     assert "Traceback" not in refused
 
 
+def test_a_fresh_platform_has_an_example_in_its_catalogue(aurora: Kernel) -> None:
+    aurora.run("import studiolo")
+    assert "time-zones" in printed(aurora, NAMES)
+    assert printed(aurora, "studiolo.data.load('time-zones').columns.tolist()")[0] == "zone"
+    assert "NotKept" in aurora.fails("studiolo.data.remove('time-zones')")
+    assert "PermissionError" in aurora.fails("open(studiolo.data.path('time-zones') / 'zones.csv', 'a')")
+
+
 def test_what_a_company_adds_is_its_own(aurora: Kernel, lumen: Kernel, box: Any) -> None:
     group = next(name for name in box.groups if "aurora" in name)
     aurora.run(ADD.format(group=group))

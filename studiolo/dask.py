@@ -34,6 +34,7 @@ from studiolo.cost import ceiling, held
 from studiolo.dask_adaptive import CalmAdaptive, surplus
 from studiolo.dask_crew import Event, Phase, Worker, handover_seconds, how_lost, sentence
 from studiolo.dask_folder import ClusterFolder, folders
+from studiolo.dask_jobs import CLOSED, ClusterJobs
 from studiolo.dask_leftovers import end_leftovers
 from studiolo.dask_pulse import Pulse
 from studiolo.dask_roster import Roster
@@ -96,7 +97,6 @@ WAIT = "30m"
 FAILURES = 3
 """So many workers in a row that end before they could begin, and no more are asked for."""
 
-AT_ONCE = 8  # submissions under way; more only wait for each other
 MOST_WORKERS = 10_000
 MOST_SILENCE = 86400.0
 LOOK_SECONDS = 1.0
@@ -107,6 +107,8 @@ TOGETHER_SECONDS = 4.0
 SHORTEST_SECONDS = 30.0
 BOOKS_SECONDS = (0.5, 1.0, 2.0, 0.0)  # accounting hears of an end somewhat later than the queue
 LONGEST_PAUSE = 60.0
+CLOSE_SECONDS = 3.0
+"""So long a cluster that is closed waits for Slurm to cancel its jobs."""
 
 
 def cluster(
@@ -240,7 +242,9 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
         self.request = request
         self.wait, self.silence = wait, silence
         self.id = secrets.token_hex(4)
-        self.tag = self.site.tag("dask", f"{self._desk.owner}.{self.id}")
+        name = f"{self._desk.owner}.{self.id}"
+        self.tag = self.site.tag("dask", name)
+        self._jobs = ClusterJobs(self._desk, request.cluster, name)
         self.began = time.time()
         self.ended: float | None = None
         self._folder = ClusterFolder(folders(), self.id)
@@ -255,7 +259,6 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
         self._follows: dict[str, Future[None]] = {}
         self._errands: set[asyncio.Future[Any]] = set()
         self._closing: asyncio.Future[None] | None = None
-        self._at_once = asyncio.Semaphore(AT_ONCE)
         self._prefix = secrets.token_hex(16)
         security = Security.temporary()
         self._pulse = Pulse(security.get_listen_args("scheduler")["ssl_context"], every=max(0.1, silence / 24))
@@ -450,16 +453,17 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
     async def _close_once(self) -> None:
         self.ended = time.time()
         self._folder.shut()
-        jobs = [worker for worker in self.workers.values() if worker.status == Status.running]
-        for job in jobs:
-            job.status = Status.closing
+        self.worker_spec.clear()  # a correction that is under way opens no more
         for worker in self._crew:
             self._crew.leave(worker.name, "the cluster is closed")
-        await self.cancel([int(job.job_id) for job in jobs])
-        for follow in self._follows.values():
-            follow.cancel()
+        for job in self.workers.values():
+            if job.status == Status.running:
+                job.status = Status.closing
         for errand in tuple(self._errands):
             errand.cancel()
+        for follow in self._follows.values():
+            follow.cancel()
+        await self._cancel_all()
         for job in self._created:
             if job.status == Status.created:  # one that was just planned, in place of a lost one say: it never begins
                 job.status = Status.closed
@@ -469,6 +473,16 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
             self._end(worker.name, "released", "released")
         if not any(event.phase == "lost" for event in self._crew.events):
             self._folder.remove()
+
+    async def _cancel_all(self) -> None:
+        """Cancel all jobs, those too that are just being asked for; a Slurm that does not answer holds nobody up."""
+        try:
+            if not await self._at_desk(self._jobs.close(CLOSE_SECONDS)):
+                self._crew.say(
+                    "", "Slurm does not answer: jobs are cancelled as soon as it does, and do nothing until then"
+                )
+        except SlurmError as error:
+            self._crew.say("", f"jobs were not cancelled, and end by themselves: {error}")
 
     async def _watch(self) -> None:
         """Look after it once a second: work that waits in vain, workers whose time is almost over."""
@@ -598,6 +612,10 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
             self.worker_spec.pop(name, None)
         await self._correct_state()
 
+    def _correct_state(self) -> asyncio.Future[None]:
+        # Whoever waits for it may be cancelled, it is not: cut in the middle it would leave jobs that are in no plan.
+        return asyncio.shield(super()._correct_state())
+
     async def _correct_state_internal(self) -> None:
         try:
             await super()._correct_state_internal()
@@ -611,14 +629,17 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
         """Ask Slurm for a worker, and follow its job."""
         self._crew.ask(name)
         try:
-            async with self._at_once:
-                request = self.request_now()
-                number = await self._at_desk(self._desk.submit(request, self.job(name, request), {}))
+            request = self.request_now()
+            number = await self._at_desk(self._jobs.submit(request, self.job(name, request)))
+            if self.ended is not None:
+                raise NoWorkers(CLOSED)
         except SlurmRefused as refused:
             words = limit_words(refused.words)
             error = SlurmRefused("start a worker", f"{words} ({refused.words})" if words else refused.words)
             self._end(name, "lost", str(error))
             raise error from None
+        except NoWorkers:  # closed meanwhile, which ends all
+            raise
         except StudioloError as error:
             self._end(name, "lost", str(error))
             raise
@@ -628,10 +649,9 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
 
     async def cancel(self, jobs: list[int]) -> None:
         """End jobs. Never fails: what can not be told to Slurm now is seen by the workers themselves, and by the hub."""
-        if not jobs:
-            return
         try:
-            await self._at_desk(self._desk.cancel(self.request.cluster, jobs))
+            with suppress(NoWorkers):  # closed meanwhile, which cancels all
+                await self._at_desk(self._jobs.cancel(jobs))
         except SlurmError as error:
             self._crew.say("", f"jobs {', '.join(map(str, jobs))} were not cancelled, and end by themselves: {error}")
 
@@ -661,7 +681,7 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
 
     async def refused(self, error: StudioloError) -> None:
         """What nobody waits for was refused: work that waits is told. "I could not ask" is no refusal."""
-        if not isinstance(error, SlurmUnavailable):
+        if self.ended is None and not isinstance(error, SlurmUnavailable):
             await self._give_up(str(error))
 
     async def _give_up(self, why: str) -> None:
@@ -697,6 +717,8 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
         watcher.follow(job)
         try:
             async for state in watcher.changes(job):
+                if state.is_over:
+                    self._jobs.forget(job)
                 self.loop.add_callback(self._heard, name, state)
         finally:
             watcher.forget(job)

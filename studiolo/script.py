@@ -33,7 +33,8 @@ class Job:
     ``array`` makes it as many tasks as it names, in Slurm's notation (``"0-19%4"``: twenty, four at once). ``requeue`` lets
     Slurm put it back into the queue after a preemption or a node's failure; it then goes on with the same log. ``signal`` is
     sent to it before its end, in Slurm's notation (``"B:USR1@120"``: to the command alone, two minutes before). It begins
-    ``after`` another job has gone well (0: at once), and is cancelled where that one has not.
+    ``after`` another job has gone well (0: at once), and is cancelled where that one has not; and not before the job ``behind``
+    which it stands has ended, however.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Job:
     requeue: bool = False
     signal: str = ""
     after: int = 0
+    behind: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,8 @@ class Directives:
     """What a job asks Slurm for: one task on one node. ``memory`` in mebibytes, ``minutes`` of walltime.
 
     Texts are empty where nothing is asked for; ``output`` is where Slurm writes what the job says; ``array``, ``requeue``,
-    ``signal`` and ``after`` are as in :class:`Job`. Raises ``ValueError`` for a text that does not belong into a directive.
+    ``signal``, ``after`` and ``behind`` are as in :class:`Job`. Raises ``ValueError`` for a text that does not belong into a
+    directive.
     """
 
     name: str
@@ -70,6 +73,7 @@ class Directives:
     requeue: bool = False
     signal: str = ""
     after: int = 0
+    behind: int = 0
 
     def __post_init__(self) -> None:
         for key, value in self._options():
@@ -99,7 +103,9 @@ class Directives:
         yield "output", self.output
         yield "array", self.array
         yield "signal", self.signal
-        yield "dependency", f"afterok:{self.after}" if self.after else ""
+        waits = [f"afterok:{self.after}"] if self.after else []
+        waits += [f"afterany:{self.behind}"] if self.behind else []
+        yield "dependency", ",".join(waits)
         yield "kill-on-invalid-dep", "yes" if self.after else ""
         yield "export", "ALL"
 
@@ -139,6 +145,7 @@ def render(request: Request, site: Site, job: Job) -> Batch:
         requeue=job.requeue,
         signal=job.signal,
         after=job.after,
+        behind=job.behind,
     )
     lines = [*(_open_log(job.log) if own_log else []), "set -e", *_models(site)]
     lines += [f"module load {shlex.quote(module)}" for module in environment.modules]

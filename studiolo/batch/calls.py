@@ -8,31 +8,19 @@ is not used: it takes a cancellation for something to sit out, until it is kille
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
 import time
 import traceback
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from studiolo.batch import folder
+from studiolo.batch.attempt import DONE, FAILED, LAST_SECONDS, LONGEST_TEXT, attempt, begun, put_back, say
 from studiolo.batch.folder import Place, Record
 from studiolo.batch.inside import ASKED, FLAGS, FOLDER, GoesOnLater
 from studiolo.batch.progress import Progress, Trouble
-from studiolo.batch.runner import (
-    DONE,
-    FAILED,
-    LAST_SECONDS,
-    LONGEST_TEXT,
-    NOTHING,
-    make_scratch,
-    put_back,
-    say,
-    task_index,
-)
 
 __all__ = ["RESULT", "SUBMITTED"]
 
@@ -41,33 +29,19 @@ SUBMITTED, RESULT = "submitted.pkl", "result.pkl"
 
 def main() -> None:
     """Make the call that the folder on the command line holds."""
-    place = Place(Path(sys.argv[1]), task_index())
-    record = folder.read_record(place)
-    if record is None:
-        say(f"studiolo: {place.base / folder.RUN} can not be read: there is nothing to run")
-        sys.exit(NOTHING)
-    scratch = make_scratch(record)
+    attempt(one_call)
+
+
+def one_call(place: Place, record: Record, scratch: Path) -> int:
+    """Make the call as a job that is told when its time is nearly over."""
     os.environ[FOLDER] = str(place.own)
     signal.signal(signal.SIGUSR1, lambda *_signal: (Path(os.environ[FLAGS]) / ASKED).touch())
-    try:
-        status = call(place, record)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    with suppress(OSError):
-        sys.stdout.flush()
-    os._exit(status)  # whatever threads the function has left
+    return call(place, record)
 
 
 def call(place: Place, record: Record) -> int:
     """Make the call and keep what comes of it; returns the exit status."""
-    restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
-    progress = Progress(
-        phase="running",
-        attempt=1 + (int(restarts) if restarts.isdigit() else 0),
-        job=int(os.environ.get("SLURM_JOB_ID", "0") or 0),
-        node=os.environ.get("SLURMD_NODENAME", ""),
-        started=time.time(),
-    )
+    progress = replace(begun(), phase="running")
     keep(place, progress)
     try:
         os.chdir(record.folder or "/")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -11,11 +12,11 @@ from typing import Any
 
 from studiolo.batch import folder
 from studiolo.batch.folder import Place, Record
+from studiolo.batch.parts import LARGEST_JOB, Arrays, read_arrays
 from studiolo.batch.progress import ENDED, Progress, read_progress
 from studiolo.batch.state import Verdict, judge
 from studiolo.desk import Desk, desk
 from studiolo.errors import OutsideSession
-from studiolo.slurm.arrays import task
 from studiolo.slurm.states import JobState
 from studiolo.slurm.watcher import QueueWatcher
 
@@ -40,6 +41,7 @@ class Follower:
     def __init__(self, place: Place, record: Record) -> None:
         self.place, self.record = place, record
         self.cancelled = False
+        self._arrays = Arrays()
         self._end: JobState | None = None
         self._verdict: Verdict | None = None
 
@@ -51,12 +53,18 @@ class Follower:
 
     def number(self, progress: Progress | None = None) -> int | None:
         """What its job is followed by; ``None`` where nobody knows one."""
-        told = folder.read_json(self.place.base / folder.JOB).get("job")
-        if isinstance(told, int) and not isinstance(told, bool) and 0 < told < 1 << 32:
-            return told if self.place.index is None else task(told, self.place.index)
+        told = self.arrays().number(self.place.index)
+        if told is not None:
+            return told
         # Whoever submitted it was cut off, or had no room: the run itself knows.
         progress = progress or self.progress()
-        return progress.job if progress is not None and 0 < progress.job < 1 << 32 else None
+        return progress.job if progress is not None and 0 < progress.job < LARGEST_JOB else None
+
+    def arrays(self) -> Arrays:
+        """The jobs of all that was submitted with it; kept once all are known, as its folder may go."""
+        if not self._arrays.holds(len(self.record.points)):
+            self._arrays = read_arrays(folder.read_json(self.place.base / folder.JOB))
+        return self._arrays
 
     def slurm(self, number: int | None, wait: float = 0.0) -> JobState | None:
         """What Slurm says of its job, waiting ``wait`` seconds at most for a first answer; ``None`` where it said nothing yet."""
@@ -146,16 +154,19 @@ class Follower:
         if watcher is not None and number is not None:
             watcher.settle(number)
 
-    def cancel(self, number: int | None) -> None:
-        """Have Slurm end it. Raises :class:`~studiolo.errors.SlurmError`."""
-        if number is None:
+    def cancel(self, numbers: Collection[int], followed: Collection[int] = ()) -> None:
+        """Have Slurm end the jobs or tasks ``numbers``, and look soon how they are, or those ``followed`` in their place.
+
+        Raises :class:`~studiolo.errors.SlurmError`.
+        """
+        if not numbers:
             return
         at = desk()
         self.cancelled = True
         told = folder.read_json(self.place.own / folder.JOB)
         with suppress(OSError):  # a hint for other kernels, no more
             folder.write_json(self.place.own / folder.JOB, {**told, "cancelled": time.time()})
-        at.do(_cancel(at, self.record.cluster, number))
+        at.do(_cancel(at, self.record.cluster, list(numbers), followed or numbers))
 
 
 async def _first_answer(watcher: QueueWatcher, number: int, seconds: float) -> None:
@@ -163,11 +174,12 @@ async def _first_answer(watcher: QueueWatcher, number: int, seconds: float) -> N
     await watcher.first_answer(number, seconds)
 
 
-async def _cancel(at: Desk, cluster: str, number: int) -> None:
-    await at.cancel(cluster, [number])
+async def _cancel(at: Desk, cluster: str, numbers: list[int], followed: Collection[int]) -> None:
+    await at.cancel(cluster, numbers)
     watcher = at.watchers[cluster]
-    watcher.follow(number)
-    watcher.hurry(number)
+    for number in followed:
+        watcher.follow(number)
+        watcher.hurry(number)
 
 
 def _read_end(data: dict[str, Any]) -> JobState | None:

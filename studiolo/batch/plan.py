@@ -18,6 +18,7 @@ from typing import Any
 from studiolo.batch import folder
 from studiolo.batch.folder import Place, Record
 from studiolo.batch.parameters import Parameter, check_parameters, declared
+from studiolo.batch.parts import Part
 from studiolo.batch.snapshot import git_state, notebook_path, read_notebook
 from studiolo.desk import Desk
 from studiolo.errors import Fault, RequestError, shown
@@ -67,25 +68,27 @@ class Plan:
         """How many runs a sweep has; 0 for a single run."""
         return len(self.record.points)
 
-    def job(self, place: Place, site: Site, after: int = 0) -> Job:
-        """What is submitted for the folder ``place``."""
+    def job(self, place: Place, site: Site, part: Part | None = None, *, after: int = 0, behind: int = 0) -> Job:
+        """What is submitted for the folder ``place``: ``part`` is which job array of a sweep."""
         python = site.environments[self.request.environment].python or site.python
-        array = ""
-        if self.tasks:
-            array = f"0-{self.tasks - 1}" + (f"%{self.record.at_once}" if self.record.at_once else "")
+        program, array, first = _PROGRAMS.get(self.record.kind, "studiolo.batch.runner"), "", list[str]()
+        if part is not None:
+            array = f"0-{part.count - 1}" + (f"%{self.record.at_once}" if self.record.at_once else "")
+            first = [str(part.first)] if part.first else []
         # Below the home, where Slurm starts jobs, so that an attempt that goes on later writes on in the same log.
-        log = f".studiolo/runs/{place.id}/" + (f"%a/{folder.LOG}" if array else folder.LOG)
+        log = f".studiolo/runs/{place.id}/" + (f"{part.folder}/{folder.LOG}" if part is not None else folder.LOG)
         # A quarter of the time at most: who asked for four minutes is not warned after two.
         warning = min(WARNING_SECONDS, self.request.minutes * 15)
         return Job(
             name="studiolo-run",
             comment=site.tag("run", place.id),
             log=log,
-            command=[python, "-I", "-m", _PROGRAMS.get(self.record.kind, "studiolo.batch.runner"), str(place.base)],
+            command=[python, "-I", "-m", program, str(place.base), *first],
             array=array,
             requeue=self.record.resume,
             signal=f"B:USR1@{warning}" if self.record.resume or self.record.kind == "rehearsal" else "",
             after=after,
+            behind=behind,
         )
 
     def environment(self, place: Place) -> dict[str, str]:
@@ -104,7 +107,7 @@ def like_session(given: Mapping[str, Any], own: Session | None, site: Site) -> d
     for GPUs where the session's partition has none, and names no other place, gets the site's first profile with them.
     """
     options = {name: value for name, value in given.items() if value is not None}
-    if isinstance(options.get("hours"), str) and re.search(r"[a-zA-Z:]", options["hours"]):
+    if _in_words(options):
         with suppress(ValueError):  # of what is no time, the gate says so by the name that was written
             options["minutes"] = parse_minutes(options["hours"])  # hours="90m" is plain enough
             del options["hours"]
@@ -130,6 +133,28 @@ def like_session(given: Mapping[str, Any], own: Session | None, site: Site) -> d
     if options.get("account", kept.get("account")) != kept.get("account"):
         kept.pop("qos", None)
     return {**kept, **options}
+
+
+def _in_words(options: Mapping[str, Any]) -> bool:
+    """Whether its time is ``hours="90m"``, in words that ``minutes`` would have."""
+    hours = options.get("hours")
+    return isinstance(hours, str) and options.get("minutes") is None and bool(re.search(r"[a-zA-Z:]", hours))
+
+
+def _checked(desk: Desk, given: Mapping[str, Any]) -> tuple[dict[str, Any], Request]:
+    """The options of a job, and what the gate makes of them. Raises :class:`~studiolo.errors.RequestError` that names what was
+    given as it was written."""
+    asked = like_session(given, desk.session, desk.site)
+    try:
+        return asked, desk.check(asked)
+    except RequestError as error:
+        if not _in_words(given):
+            raise
+        written = shown(given["hours"])
+        told = [
+            replace(each, where="hours", value=written) if each.where == "minutes" else each for each in error.faults
+        ]
+        raise RequestError(told) from None
 
 
 def _gpu_profile(site: Site, kind: str, count: int) -> str | None:
@@ -190,9 +215,8 @@ def plan_run(
         checked_points.append(values)
         faults += [fault for fault in found if fault not in faults]
     faults += _at_once_faults(at_once)
-    asked = like_session(options, desk.session, desk.site)
     try:
-        request = desk.check(asked)
+        asked, request = _checked(desk, options)
     except RequestError as error:
         raise RequestError([*faults, *error.faults]) from None
     if faults:
@@ -223,8 +247,7 @@ def plan_calls(
     """The same for calls of a function that are pickled in ``files``."""
     if faults := _at_once_faults(at_once):
         raise RequestError(faults)
-    asked = like_session(options, desk.session, desk.site)
-    request = desk.check(asked)
+    asked, request = _checked(desk, options)
     folder_ = os.getcwd()
     record = replace(
         _record(desk, asked, request, at_once=at_once, resume=resume),

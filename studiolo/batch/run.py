@@ -141,8 +141,8 @@ class Run:
 
     def cancel(self) -> None:
         """End it, or take it out of the queue; its outputs so far are kept. What is over already stays as it is."""
-        if not self._follower.verdict().is_over:
-            self._follower.cancel(self._follower.number())
+        if not self._follower.verdict().is_over and (number := self._follower.number()) is not None:
+            self._follower.cancel([number])
 
     def wait(self, timeout: float | None = None) -> Run:
         """Wait until it is over, ``timeout`` seconds at most; interrupting the cell ends the waiting, not the run.

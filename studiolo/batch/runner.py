@@ -3,18 +3,13 @@
 Started as ``python -I -m studiolo.batch.runner FOLDER``. Whatever ends it - an error, ``scancel``, the walltime, a kernel that
 dies, a home without room - what the notebook has said until then is in the executed copy, and how far it came in ``state.json``
 (:mod:`studiolo.batch.folder`). A home that takes nothing does not end a notebook that computes: it is tried again.
-
-Exit status: 0 done, 1 the notebook failed, 66 there is nothing to run, 143 stopped from outside. It holds where nothing could
-be written.
 """
 
 from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -24,93 +19,34 @@ from pathlib import Path
 from typing import Any
 
 from studiolo.batch import folder
+from studiolo.batch.attempt import (
+    DONE,
+    FAILED,
+    LAST_SECONDS,
+    LONGEST_TEXT,
+    STOPPED,
+    attempt,
+    begun,
+    put_back,
+    say,
+)
 from studiolo.batch.folder import Place, Record
-from studiolo.batch.inside import ASKED, FLAGS, FOLDER, HEARD
+from studiolo.batch.inside import ASKED, FOLDER, HEARD
 from studiolo.batch.parameters import INJECTED, OURS, with_parameters
-from studiolo.batch.progress import Progress, Trouble, read_progress
+from studiolo.batch.progress import Trouble, read_progress
 
-DONE, FAILED, NOTHING, STOPPED = 0, 1, 66, 143
 SAVE_SECONDS = 1.0  # outputs of a long cell are as old at most, or so old that saving takes a twentieth of the time
 SAVE_SHARE = 20.0
 LONGEST_PAUSE = 60.0
 BEAT_SECONDS = 10.0
-LAST_SECONDS = 20.0  # how long the last words are tried
 LEAVE_SECONDS = 25.0  # before the walltime, to be put back into the queue
-MOST_ATTEMPTS = 100
 KERNEL_SECONDS = 300.0
-SCONTROL_SECONDS = 60
-LONGEST_TEXT = 4000
 LONGEST_SOCKET = 100  # of the 107 bytes that the name of a socket may have
 
 
 def main() -> None:
     """Run what the folder on the command line says."""
-    place = Place(Path(sys.argv[1]), task_index())
-    record = folder.read_record(place)
-    if record is None:
-        say(f"studiolo: {place.base / folder.RUN} can not be read: there is nothing to run")
-        sys.exit(NOTHING)
-    scratch = make_scratch(record)
-    try:
-        status = asyncio.run(Run(place, record, scratch).execute())
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-    # Threads of libraries may still wait for a kernel that is gone.
-    with suppress(OSError):
-        sys.stdout.flush()
-    os._exit(status)
-
-
-def task_index() -> int | None:
-    """Which run of a sweep this job is; ``None`` for a single run."""
-    task = os.environ.get("SLURM_ARRAY_TASK_ID", "")
-    return int(task) if task.isdigit() else None
-
-
-def put_back(record: Record, progress: Progress) -> str:
-    """Put this job back into the queue, to go on later; returns why that is not possible, or nothing."""
-    if not record.resume:
-        return "this run was not asked to go on later: send it with resume=True"
-    if progress.attempt >= MOST_ATTEMPTS:
-        return f"it was interrupted {MOST_ATTEMPTS} times and is not done"
-    argv = [f"{record.commands}/scontrol", "requeue", str(progress.job)]
-    try:
-        done = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=SCONTROL_SECONDS)
-    except (OSError, subprocess.TimeoutExpired) as error:
-        return f"Slurm did not put it back into the queue: {error}"
-    return f"Slurm did not put it back into the queue: {done.stderr.strip()}" if done.returncode else ""
-
-
-def say(text: str) -> None:
-    """Write to the log; a full home must not be the end of a computing notebook."""
-    with suppress(OSError):
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
-
-
-def make_scratch(record: Record) -> Path:
-    """This job's own folder on its node, and what the kernel is told of it."""
-    name = f"studiolo-{os.environ.get('SLURM_JOB_ID', 'none')}-"
-    try:
-        made = tempfile.mkdtemp(prefix=name, dir=record.scratch)
-    except OSError:
-        made = tempfile.mkdtemp(prefix=name)
-    runtime, flags = Path(made) / "runtime", Path(made) / "flags"
-    runtime.mkdir(mode=0o700)
-    flags.mkdir(mode=0o700)
-    bin_ = str(Path(sys.executable).parent)
-    os.environ.update(
-        {
-            "TMPDIR": made,
-            "JUPYTER_RUNTIME_DIR": str(runtime),
-            FLAGS: str(flags),
-            # `!python` and `!pip` are those of the environment.
-            "PATH": f"{bin_}:{os.environ.get('PATH', '/usr/bin:/bin')}",
-        }
-    )
-    if record.minutes:
-        os.environ["STUDIOLO_ENDS"] = str(int(time.time()) + 60 * record.minutes)
-    return Path(made)
+    attempt(lambda place, record, scratch: asyncio.run(Run(place, record, scratch).execute()))
 
 
 def socket_name(scratch: Path) -> str:
@@ -127,14 +63,8 @@ class Run:
 
     def __init__(self, place: Place, record: Record, scratch: Path) -> None:
         self.place, self.record, self.scratch = place, record, scratch
-        restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
         self.ends = time.time() + 60 * record.minutes
-        self.progress = Progress(
-            attempt=1 + (int(restarts) if restarts.isdigit() else 0),
-            job=int(os.environ.get("SLURM_JOB_ID", "0") or 0),
-            node=os.environ.get("SLURMD_NODENAME", ""),
-            started=time.time(),
-        )
+        self.progress = begun()
         self.notebook: Any = None
         self.dirty = False
         self.stopped = False

@@ -12,6 +12,7 @@ from studiolo.batch.folder import Place, Record
 from studiolo.batch.follow import Follower
 from studiolo.batch.mapping import Calls
 from studiolo.batch.parameters import declared
+from studiolo.batch.parts import Arrays, Part, parts_of
 from studiolo.batch.plan import Plan, rehearsal_of
 from studiolo.batch.run import Run
 from studiolo.batch.state import hopeless, refusal_words
@@ -27,7 +28,7 @@ from studiolo.views import Amount, announce
 __all__ = ["Preview", "made_of", "preview", "submit"]
 
 REASON_SECONDS = 1.0
-MANY = "A sweep of {runs} runs is more than one job array of this cluster may have (MaxArraySize): send it in parts."
+NO_ARRAYS = "this cluster takes no job arrays (MaxArraySize=0): send the runs one by one, with studiolo.run"
 
 
 def submit(plan: Plan, *, rehearse: bool = False) -> Run | Sweep:
@@ -58,35 +59,60 @@ def made_of(place: Place, record: Record) -> Run | Sweep:
 
 
 def _submit(at: Desk, plan: Plan, after: int = 0) -> tuple[Place, Record]:
+    parts = _parts(at, plan)
     place = folder.make(plan.files, plan.record, plan.tasks)
+    arrays = Arrays()
     try:
-        job = at.do(at.submit(plan.request, plan.job(place, at.site, after), plan.environment(place)))
-    except SlurmUnavailable:
-        raise  # nobody knows whether Slurm has it: the folder stays, and the run shows itself if it begins
+        for part in parts:
+            # At most so many at once: over several arrays that holds only where they run one after the other.
+            behind = arrays.jobs[-1] if arrays.jobs and plan.record.at_once else 0
+            job = plan.job(place, at.site, part, after=after, behind=behind)
+            number = at.do(at.submit(plan.request, job, plan.environment(place)))
+            arrays = Arrays((*arrays.jobs, number), part.size if part is not None else 0)
+            with suppress(OSError):  # the run itself tells its number as well
+                told = {"cluster": plan.request.cluster, "submitted": time.time()}
+                folder.write_json(place.base / folder.JOB, {**arrays.as_json(), **told})
+    except SlurmUnavailable as error:
+        if not arrays.jobs:
+            raise  # nobody knows whether Slurm has it: the folder stays, and the run shows itself if it begins
+        sent = f"{len(arrays.jobs)} of its {len(parts)} job arrays are in the queue, as studiolo.runs() shows"
+        raise SlurmUnavailable(error.action, f"{error.words} ({sent})") from error
     except StudioloError as error:
-        folder.remove(place)
+        _take_back(at, place, plan, arrays)
         if isinstance(error, SlurmRefused):
-            words = refusal_words(error.words) or (MANY.format(runs=plan.tasks) if "array" in error.words else "")
+            words = refusal_words(error.words)
             raise SlurmRefused(error.action, f"{words} ({error.words})" if words else error.words) from None
         raise
-    with suppress(OSError):  # the run itself tells its number as well
-        folder.write_json(
-            place.base / folder.JOB, {"job": job, "cluster": plan.request.cluster, "submitted": time.time()}
-        )
     if not plan.tasks:
-        at.loop.call_soon_threadsafe(at.watchers[plan.request.cluster].follow, job)
+        at.loop.call_soon_threadsafe(at.watchers[plan.request.cluster].follow, arrays.jobs[0])
     if not after:
-        _refuse_what_never_starts(at, place, plan, job)
+        _refuse_what_never_starts(at, place, plan, arrays)
     return place, plan.record
 
 
-def _refuse_what_never_starts(at: Desk, place: Place, plan: Plan, job: int) -> None:
+def _parts(at: Desk, plan: Plan) -> tuple[Part | None, ...]:
+    """The job arrays of a sweep; for a single run, one job that is none."""
+    if not plan.tasks:
+        return (None,)
+    most = at.do(at.slurm[plan.request.cluster].most_tasks())
+    if most < 1:
+        raise SlurmRefused("run a sweep", NO_ARRAYS)
+    return parts_of(plan.tasks, most)
+
+
+def _take_back(at: Desk, place: Place, plan: Plan, arrays: Arrays) -> None:
+    """Leave nothing of what was not submitted as a whole, or will not run."""
+    if arrays.jobs:
+        at.do(at.cancel(plan.request.cluster, list(arrays.jobs)))
+    folder.remove(place)
+
+
+def _refuse_what_never_starts(at: Desk, place: Place, plan: Plan, arrays: Arrays) -> None:
     """Where Slurm has taken a job and says at once that it will not start as it stands, take it back and say so."""
     first = Follower(Place(place.base, 0) if plan.tasks else place, plan.record)
     slurm = first.slurm(first.number(), REASON_SECONDS)
     if slurm is not None and slurm.is_pending and hopeless(slurm.reason):
-        at.do(at.cancel(plan.request.cluster, [job]))
-        folder.remove(place)
+        _take_back(at, place, plan, arrays)
         raise SlurmRefused("run your notebook", refusal_words(slurm.reason) or slurm.reason)
 
 
@@ -110,8 +136,11 @@ def preview(plan: Plan) -> Preview:
     """Script, price at most and expected start of what was prepared."""
     at = desk()
     place = Place(folder.root() / folder.new_id())
-    script = render(plan.request, at.site, plan.job(place, at.site)).text
+    parts = _parts(at, plan)
+    script = render(plan.request, at.site, plan.job(place, at.site, parts[0])).text
     start, words = _expected(at, plan.request)
+    if len(parts) > 1:
+        words += f" Its runs are {len(parts)} job arrays, of which this is the first."
     jobs = max(1, plan.tasks)
     return Preview(script, plan.request, jobs, ceiling(plan.request, at.site, jobs), start, words)
 

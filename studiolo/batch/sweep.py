@@ -1,4 +1,4 @@
-"""Many runs of one notebook, one job array: how they are all together, and what they gave."""
+"""Many runs of one notebook, one job array or a few: how they are all together, and what they gave."""
 
 from __future__ import annotations
 
@@ -83,8 +83,13 @@ class Sweep(Sequence[Run]):
 
     @property
     def job(self) -> int | None:
-        """Slurm's number of its job array."""
-        return self._all.number()
+        """Slurm's number of its job array, of the first one where it is several; ``None`` where nobody knows it."""
+        return next(iter(self.jobs), None)
+
+    @property
+    def jobs(self) -> tuple[int, ...]:
+        """Slurm's numbers of its job arrays: one, or several where it has more runs than Slurm takes in one."""
+        return self._all.arrays().jobs
 
     @property
     def rehearsal(self) -> Run | None:
@@ -157,8 +162,13 @@ class Sweep(Sequence[Run]):
 
     def cancel(self) -> None:
         """End all runs of it that are not over; what they have done is kept."""
-        if not self._verdict().is_over:
-            self._all.cancel(self._all.number())
+        if self._verdict().is_over:
+            return
+        alive = [run._follower.number() for run in self._runs if not run._follower.verdict().is_over]
+        followed = [number for number in alive if number is not None]
+        # Where the number of an array is not known, its runs that have begun tell theirs.
+        told = self._all.arrays()
+        self._all.cancel(told.jobs if told.holds(len(self)) else [*told.jobs, *followed], followed)
 
     def wait(self, timeout: float | None = None) -> Sweep:
         """Wait until all runs are over, ``timeout`` seconds at most; how they went is in the table. Raises ``TimeoutError``."""
@@ -227,14 +237,13 @@ class Sweep(Sequence[Run]):
         if at is not None and resources is not None:
             most = amount(resources, 60 * self._record.minutes * len(self), at.site.prices)
         spent = [view.spent for view in views if view.spent is not None]
-        number = self.job
         return JobView(
             kind="sweep",
             identity=self.id,
             name=self._record.file,
             state=verdict.state,
             words=verdict.why,
-            jobs=(number,) if number else (),
+            jobs=self.jobs,
             cluster=self._record.cluster,
             asked=self._record.submitted or None,
             started=min((view.started for view in views if view.started), default=None),

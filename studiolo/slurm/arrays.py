@@ -6,6 +6,7 @@ array 123 by :func:`task`, which no job's number can be. Plain functions.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from studiolo.slurm.parse import parse_ended
@@ -15,6 +16,7 @@ __all__ = [
     "TASK_ACCOUNTING_FORMAT",
     "TASK_QUEUE_FORMAT",
     "name_of",
+    "parse_most_tasks",
     "parse_task_accounting",
     "parse_task_queue",
     "split",
@@ -83,6 +85,14 @@ def parse_task_accounting(output: str, wanted: Iterable[int]) -> dict[int, JobSt
             if key in known:
                 found[key] = ended
     return found
+
+
+def parse_most_tasks(output: str) -> int:
+    """Read ``scontrol show config``: how many tasks one job array may have, 0 where there are none. Raises ``ValueError``."""
+    match = re.search(r"^MaxArraySize\s*=\s*(\d+)\s*$", output, re.MULTILINE | re.ASCII)
+    if match is None:
+        raise ValueError("no MaxArraySize")
+    return int(match[1])  # the highest index is one less, and the lowest is 0
 
 
 def _indices(text: str) -> list[int | None]:

@@ -21,6 +21,7 @@ from studiolo.slurm.arrays import (
     TASK_ACCOUNTING_FORMAT,
     TASK_QUEUE_FORMAT,
     name_of,
+    parse_most_tasks,
     parse_task_accounting,
     parse_task_queue,
     split,
@@ -52,6 +53,10 @@ class OwnSlurm(CommandSlurm):
     def __init__(self, cluster: Cluster, mark: str, timeout: float = 30.0) -> None:
         super().__init__(here(cluster), mark, timeout)
         self.person = pwd.getpwuid(os.getuid()).pw_name
+
+    async def most_tasks(self) -> int:
+        """Ask slurmctld how many tasks a job array may have; 0 where it takes none."""
+        return self._parsed(parse_most_tasks, await self._ask(["scontrol", "show", "config"]), "read its settings")
 
     async def energy(self, jobs: Iterable[int]) -> dict[int, float]:
         """Ask accounting once for the joules of one's own jobs; those of nodes that do not count them are missing."""

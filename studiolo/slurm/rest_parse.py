@@ -92,7 +92,7 @@ def submission(batch: Batch, environment: Mapping[str, str], folder: str, versio
     The hub submits sessions this way, which are no arrays and begin once. Raises ``ValueError`` for any other job.
     """
     asked = batch.directives
-    if asked.array or asked.requeue or asked.signal or asked.after:
+    if asked.array or asked.requeue or asked.signal or asked.after or asked.behind:
         raise ValueError("arrays, requeuing, signals and dependencies go through sbatch")
     job: dict[str, Any] = {
         "name": asked.name,

@@ -203,6 +203,39 @@ def test_a_sweep_is_cancelled_as_a_whole_or_one_run_at_a_time(at: Desk) -> None:
     assert at.said("sweep.state") == "cancelled"
 
 
+TEN = """
+from studiolo.desk import desk
+async def ten():
+    return 10
+for client in desk().slurm.values():
+    client.most_tasks = ten
+"""
+
+
+def test_a_sweep_of_more_runs_than_slurm_takes_in_one_array_is_one_sweep_all_the_same(at: Desk, hub: Hub) -> None:
+    asked = "import studiolo.desk as d; [d.desk().do(c.most_tasks()) for c in d.desk().slurm.values()][0]"
+    configured = at.hub.slurm("scontrol", "show", "config")
+    assert f"MaxArraySize            = {at.kernel.run(asked).result}\n" in configured
+    at.kernel.run(TEN)
+    more = "cpus=1, memory='500M', hours='5m', account='fast-lane'"
+    at.kernel.run(f"calls = studiolo.map(lambda n: print('called with', n) or n * n, range(12), at_once=4, {more})")
+    assert at.said("calls.jobs") == sorted(at.said("list({call.job for call in calls})"))
+    assert at.said("len(calls.jobs)") == 2
+    assert at.said("calls.results(170)") == [n * n for n in range(12)]
+    assert "called with 11" in at.said("calls[11].log()")
+    at.kernel.run(f"calls = studiolo.map(lambda n: __import__('time').sleep(600), range(12), at_once=1, {more})")
+    awaited(at.kernel, "the first call", "calls[0].state == 'running'")
+    awaited(at.kernel, "the last one's reason", "calls[11].state == 'waiting' and calls[11].why != ''")
+    with kernel_in(hub, at.kernel.person, at.kernel.server) as other:
+        other.run("import studiolo; found = studiolo.runs()[0]")
+        assert printed(other, "[found.state, len(found), len(found.jobs)]") == ["running", 12, 2]
+        other.run("found.cancel()")
+    awaited(at.kernel, "the end of all", "{call.state for call in calls} == {'cancelled'}")
+    assert at.said("calls.table()['state'].unique().tolist()") == ["cancelled"]
+    jobs = set(at.said("calls.jobs"))
+    until("nothing in the queue", lambda: not jobs & set(at.hub.jobs(at.kernel.person)))
+
+
 def test_a_kernel_that_dies_is_told_with_its_cell(at: Desk) -> None:
     at.send(
         at.notebook(

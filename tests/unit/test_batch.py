@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import pickle
+import re
 import stat
 import sys
 import threading
@@ -23,9 +24,10 @@ from hypothesis import strategies as st
 from submitit.core.utils import DelayedSubmission
 
 from studiolo import jobs
-from studiolo.batch import calls, folder, follow, inside, mapping, runner
+from studiolo.batch import attempt, calls, folder, follow, inside, mapping, runner
 from studiolo.batch.folder import Place, Record, read_record
 from studiolo.batch.parameters import check_parameters, declared, injected, plain, require, with_parameters
+from studiolo.batch.parts import Arrays, parts_of, read_arrays
 from studiolo.batch.plan import Plan, like_session, plan_run, points_of, rehearsal_of
 from studiolo.batch.progress import Progress, Trouble, read_progress
 from studiolo.batch.snapshot import git_state, notebook_path, read_notebook
@@ -33,13 +35,13 @@ from studiolo.batch.state import Verdict, hopeless, judge
 from studiolo.batch.sweep import Sweep, summary
 from studiolo.batch.table import plotted, row, tabled
 from studiolo.desk import Desk
-from studiolo.errors import RequestError, RunsUnusable
+from studiolo.errors import RequestError, RunsUnusable, SlurmRefused, SlurmUnavailable
 from studiolo.magics import cell_notebook, read_line, run_batch
 from studiolo.request import check
-from studiolo.script import render
+from studiolo.script import Job, render
 from studiolo.session import Session
 from studiolo.site import Site
-from studiolo.slurm.arrays import name_of, parse_task_accounting, parse_task_queue, split, task
+from studiolo.slurm.arrays import name_of, parse_most_tasks, parse_task_accounting, parse_task_queue, split, task
 from studiolo.slurm.states import OVER_STATES, JobState
 
 ASKED = {"profile": "one", "partition": "gpu", "gpus": 2, "cpus": 4, "memory": 8192, "minutes": 60, "account": "p1", "qos": "short", "environment": "torch"}  # fmt: skip
@@ -330,7 +332,8 @@ def test_a_plan_is_one_job_whose_log_and_name_are_the_runs(at_desk: Desk, site: 
     path.write_text(json.dumps(notebook(code("lr = 1", "parameters"))))
     plan = plan_run(at_desk, path, {}, {}, points=points_of({"lr": [1, 2, 3]}), at_once=2, resume=True)
     place = Place(Path("/home/ada/.studiolo/runs/20261122-154501-k3f9"))
-    batch = render(plan.request, site, plan.job(place, site))
+    (part,) = parts_of(plan.tasks, 1001)
+    batch = render(plan.request, site, plan.job(place, site, part))
     assert "#SBATCH --array=0-2%2" in batch.text
     assert "#SBATCH --output=.studiolo/runs/20261122-154501-k3f9/%a/log.txt" in batch.text
     assert "#SBATCH --requeue" in batch.text
@@ -339,6 +342,152 @@ def test_a_plan_is_one_job_whose_log_and_name_are_the_runs(at_desk: Desk, site: 
     assert "-I -m studiolo.batch.runner /home/ada/.studiolo/runs/20261122-154501-k3f9" in batch.text
     assert "notebook" not in batch.text  # what people name is in no script
     assert set(plan.environment(place)) == {"STUDIOLO_RUN", "STUDIOLO_REQUEST", "STUDIOLO_OUTLINE"}
+
+
+def test_a_sweep_of_more_runs_than_an_array_may_have_is_several_whose_logs_lie_in_the_runs_folders(
+    at_desk: Desk, site: Site, tmp_path: Path
+) -> None:
+    path = tmp_path / "a.ipynb"
+    path.write_text(json.dumps(notebook(code("lr = 1", "parameters"))))
+    plan = plan_run(at_desk, path, {}, {}, points=points_of({"lr": range(1203)}), at_once=7)
+    place = Place(Path("/home/ada/.studiolo/runs/20261122-154501-k3f9"))
+    parts = parts_of(plan.tasks, 345)
+    assert [(part.first, part.count) for part in parts][-2:] == [(1100, 100), (1200, 3)]
+    script = render(plan.request, site, plan.job(place, site, parts[-1], after=5, behind=6)).text
+    assert "#SBATCH --array=0-2%7\n" in script
+    assert "#SBATCH --output=.studiolo/runs/20261122-154501-k3f9/12%2a/log.txt\n" in script
+    assert "20261122-154501-k3f9 1200\n" in script
+    assert "#SBATCH --dependency=afterok:5,afterany:6\n" in script
+
+
+@given(st.integers(1, 10_000), st.integers(1, 5000))
+def test_each_run_of_a_sweep_is_in_one_array_and_followed_as_its_task(tasks: int, most: int) -> None:
+    parts = parts_of(tasks, most)
+    assert sum(part.count for part in parts) == tasks
+    assert all(0 < part.count <= most for part in parts)
+    arrays = read_arrays(Arrays(tuple(range(100, 100 + len(parts))), parts[0].size).as_json())
+    assert arrays.holds(tasks)
+    for part in (parts[0], parts[-1]):
+        for index in (0, part.count - 1):
+            # The folder that Slurm makes of the pattern, and the task that the run is.
+            name = re.sub(r"%(\d*)a", lambda match, n=index: f"{n:0{match[1] or 1}d}", part.folder)  # type: ignore[misc]
+            assert name == str(part.first + index)
+            assert arrays.number(part.first + index) == task(100 + part.number, index)
+    assert arrays.number(parts[0].size * len(parts)) is None
+
+
+def test_what_job_json_says_of_no_array_is_nothing() -> None:
+    for odd in ({}, {"job": True}, {"job": 0}, {"job": "7"}, {"arrays": []}, {"arrays": [1, "2"], "size": 1}):
+        assert read_arrays(odd) == Arrays()
+    assert read_arrays({"job": 7}).number(3) == task(7, 3)
+    assert read_arrays({"job": 7, "arrays": [7, 9], "size": -1}) == Arrays((7,))
+    assert Arrays().number(None) is None
+
+
+def test_a_job_of_an_array_finds_which_run_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert attempt.place_of(["/r/x"]) == Place(Path("/r/x"))
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "4")
+    assert attempt.place_of(["/r/x"]) == Place(Path("/r/x"), 4)
+    assert attempt.place_of(["/r/x", "1000"]) == Place(Path("/r/x"), 1004)
+
+
+class Slurm:
+    """One that takes ``most`` runs in an array, and no more than ``takes`` arrays; then it refuses, or is silent."""
+
+    def __init__(self, at: Desk, most: int, takes: int = 99, error: type[Exception] = SlurmRefused) -> None:
+        self.most, self.takes, self.error = most, takes, error
+        self.sent: list[Job] = []
+        self.cancelled: list[int] = []
+        at.submit, at.cancel = self.submit, self.cancel  # type: ignore[method-assign]
+        for client in at.slurm.values():
+            client.most_tasks = self.most_tasks  # type: ignore[method-assign]
+
+    async def most_tasks(self) -> int:
+        return self.most
+
+    async def submit(self, request: object, job: Job, environment: object) -> int:
+        if len(self.sent) >= self.takes:
+            raise self.error("submit your job", "QOSMaxSubmitJobPerUserLimit")
+        self.sent.append(job)
+        return 70 + len(self.sent)
+
+    async def cancel(self, cluster: str, jobs: list[int]) -> None:
+        self.cancelled += jobs
+
+
+@pytest.fixture
+def many(at_desk: Desk, home: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    """A sweep of 23 runs, two at once; nobody asks the queue."""
+    monkeypatch.setattr("studiolo.batch.submit.desk", lambda: at_desk)
+    monkeypatch.setattr("studiolo.batch.submit.announce", lambda made: None)
+    monkeypatch.setattr(follow, "here", lambda: None)
+    (home / "a.ipynb").write_text(json.dumps(notebook(code("lr = 1", "parameters"))))
+    return plan_run(at_desk, home / "a.ipynb", {}, {}, points=points_of({"lr": range(23)}), at_once=2)
+
+
+def test_several_arrays_are_one_sweep_also_for_those_who_find_it_later(
+    many: Plan, at_desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slurm = Slurm(at_desk, 19)
+    sent = jobs.submit(many)
+    assert [(job.array, job.behind) for job in slurm.sent] == [("0-9%2", 0), ("0-9%2", 71), ("0-2%2", 72)]
+    found = jobs.find_run(sent.id)
+    assert isinstance(found, Sweep)
+    assert (found.job, found.jobs, len(found), found.view().jobs) == (71, (71, 72, 73), 23, (71, 72, 73))
+    assert [found[index]._follower.number() for index in (0, 10, 22)] == [task(71, 0), task(72, 0), task(73, 2)]
+    ended: list[list[int]] = []
+    monkeypatch.setattr("studiolo.batch.follow.desk", lambda: at_desk)
+
+    async def cancel(at: Desk, cluster: str, numbers: list[int], followed: list[int]) -> None:
+        ended.append(numbers)
+
+    monkeypatch.setattr(follow, "_cancel", cancel)
+    found.cancel()
+    assert ended == [[71, 72, 73]]
+    # Who was cut off while they were sent knows the first alone, and of others what their runs say.
+    folder.write_json(found.folder / folder.JOB, Arrays((71,), 10).as_json())
+    folder.write_json(found.folder / "22" / folder.STATE, Progress("running", job=99, started=1.0).as_json())
+    half = Sweep(found._place, found._record)
+    half.cancel()
+    assert ended[1][0] == 71
+    assert ended[1][-1] == 99
+
+
+def test_arrays_wait_for_one_another_only_where_so_many_may_run_at_once(many: Plan, at_desk: Desk) -> None:
+    slurm = Slurm(at_desk, 19)
+    jobs.submit(replace(many, record=replace(many.record, at_once=0)))
+    assert [job.behind for job in slurm.sent] == [0, 0, 0]
+
+
+def test_a_sweep_that_slurm_takes_in_part_is_taken_back_and_one_it_is_silent_about_is_kept(
+    many: Plan, at_desk: Desk
+) -> None:
+    slurm = Slurm(at_desk, 19, takes=2)
+    with pytest.raises(SlurmRefused, match="QOSMaxSubmit"):
+        jobs.submit(many)
+    assert slurm.cancelled == [71, 72]
+    assert list(folder.newest()) == []
+    slurm = Slurm(at_desk, 19, takes=1, error=SlurmUnavailable)
+    with pytest.raises(SlurmUnavailable, match="1 of its 3 job arrays"):
+        jobs.submit(many)
+    assert slurm.cancelled == []
+    assert len(list(folder.newest())) == 1
+    Slurm(at_desk, 0)
+    with pytest.raises(SlurmRefused, match="one by one"):
+        jobs.submit(many)
+
+
+def test_a_time_is_refused_by_the_name_that_was_written(at_desk: Desk, home: Path) -> None:
+    (home / "a.ipynb").write_text(json.dumps(notebook()))
+    for options, told in (
+        ({"hours": "900h"}, "hours = '900h': at most"),
+        ({"minutes": "900h"}, "minutes = 37 d 12 h: at most"),
+        ({"hours": 900}, "hours = 37 d 12 h: at most"),
+        ({"hours": "2h", "minutes": 5}, "minutes or hours, not both"),
+    ):
+        with pytest.raises(RequestError) as caught:
+            plan_run(at_desk, home / "a.ipynb", {}, options)
+        assert told in str(caught.value)
 
 
 def test_a_rehearsal_is_small_short_and_told_that_it_is_one(at_desk: Desk, site: Site, tmp_path: Path) -> None:
@@ -518,6 +667,12 @@ def test_accounting_tells_of_each_task_and_of_those_that_never_began_in_one_line
         task(70, 4): "CANCELLED",
         80: "FAILED",
     }
+
+
+def test_how_many_tasks_an_array_may_have_is_read_from_slurms_settings() -> None:
+    assert parse_most_tasks("MailProg = /usr/bin/mail\nMaxArraySize            = 1001\nMaxBatchRequeue = 5\n") == 1001
+    with pytest.raises(ValueError, match="MaxArraySize"):
+        parse_most_tasks("MaxArraySize = many")
 
 
 # --- Inside of a run -------------------------------------------------------------------------------------------------

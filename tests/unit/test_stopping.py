@@ -94,6 +94,20 @@ def test_the_session_itself_ends_last_where_that_is_asked_for(queue: Queue) -> N
     assert "this one among them" in repr(stopped)
 
 
+def test_a_run_that_stops_everything_goes_on_and_so_do_the_runs_of_its_sweep(queue: Queue, site: Site) -> None:
+    # The last task of an array has the array's own number, by which those that wait are named: cancelling it would end all.
+    inside = Session(3, "n", "cpu", "", 1, 1024, 0, 0, None, "r1", {"cluster": queue.name})
+    stopping.desk().session = inside
+    queue.jobs.append(Tagged(7, "ada", "run", "r2"))
+    stopped = stop_everything()
+    assert queue.cancelled == [[OWN, 2, 5, 7]]
+    assert stopped == Stopped(sessions=2, runs=1, workers=1)
+    queue.jobs = [Tagged(3, "ada", "run", "r1"), Tagged(4, "ada", "run", "r1")]
+    stopped = stop_everything(this_session=True)
+    assert queue.cancelled[1:] == [[3, 4]]
+    assert repr(stopped) == "Stopped: 1 batch run, this one among them."
+
+
 def test_a_job_of_another_cluster_with_the_sessions_own_number_ends_too(queue: Queue) -> None:
     queue.other.jobs = [Tagged(OWN, "ada", "run", "r7"), Tagged(3, "ada", "run", "r8")]
     assert stop_everything().runs == 3

@@ -21,6 +21,7 @@ from jupyter_server.base.handlers import APIHandler
 from jupyter_server.utils import url_path_join
 from tornado import web
 
+from spawners.dead_kernels import DeadKernels, end_clusters, processes
 from spawners.identity import session_context
 from spawners.reporter import Reporter
 from spawners.singleuser import post
@@ -153,6 +154,8 @@ def _load_jupyter_server_extension(server: Any) -> None:
     application.settings[REPORTER] = reporter
     if os.environ.get("JUPYTERHUB_API_TOKEN"):
         server.io_loop.add_callback(reporter.run)
+    if os.environ.get("STUDIOLO_SESSION"):
+        server.io_loop.add_callback(DeadKernels(lambda: processes(manager), end_clusters).run)
     count_changes_only()
     application.add_handlers(
         ".*$", [(url_path_join(application.settings["base_url"], "studiolo", "session"), SessionHandler)]

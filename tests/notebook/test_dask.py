@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import stat
@@ -163,6 +164,87 @@ def test_a_budget_that_is_used_up_is_told_in_the_cell_and_ends_the_waiting(clust
         clustered.hub.slurm(*modify, "GrpTRESMins=cpu=-1")
 
 
+def test_a_limit_on_jobs_is_told_in_the_cell_and_what_was_taken_stays(clustered: Kernel) -> None:
+    hub = clustered.hub
+    modify = ("sacctmgr", "-i", "modify", "user", "where", f"name={clustered.person}", "set")
+    mine = "You have as many sessions and jobs as you may: stop one to start this."
+    ours = "The project has as many jobs as it may at once: wait until others of the project end."
+    service_class = hub.slurm("squeue", "-h", "-o", "%q", "-u", clustered.person).strip()
+    most = int(hub.slurm("sacctmgr", "-nP", "show", "qos", "where", f"name={service_class}", "format=MaxSubmitPU"))
+    with partition(hub, "DOWN"):
+        _refused(clustered, mine, most - 1)  # the session is a job too
+        try:
+            hub.slurm(*modify, "GrpSubmitJobs=3")
+            _refused(clustered, ours, 2)
+        finally:
+            hub.slurm(*modify, "GrpSubmitJobs=-1")
+
+
+def _refused(kernel: Kernel, words: str, taken: int) -> None:
+    """Of so many workers, Slurm takes some: a cluster that begins so is none, one that grows so has those."""
+    many = taken + 5
+    assert f"SlurmRefused: Slurm refused to start a worker: {words}" in kernel.fails(
+        f"studiolo.cluster(workers={many})"
+    )
+    _gone(kernel)
+    kernel.run("c = studiolo.cluster()")
+    assert words in kernel.fails(f"c.scale({many})")
+    assert sorted(printed(kernel, "c.view().jobs")) == sorted(_workers(kernel))
+    assert printed(kernel, "[len(c.workers_now()), len(c.worker_spec), c.view().state]") == [taken, taken, "waiting"]
+    kernel.run("c.close()")
+    _gone(kernel)
+
+
+def test_a_node_that_goes_dark_loses_its_workers_and_keeps_none_when_it_returns(
+    clustered: Kernel, chaos: Chaos
+) -> None:
+    home = chaos.node_of(printed(clustered, "studiolo.session().job"))
+    clustered.hub.slurm("scontrol", "update", f"NodeName={home}", "State=DRAIN", "Reason=test")
+    clustered.run("c = studiolo.cluster(workers=1); client = Client(c); c.wait_for_workers(1, timeout=60)")
+    clustered.hub.slurm("scontrol", "update", f"NodeName={home}", "State=RESUME")
+    [job] = _workers(clustered)
+    node = chaos.node_of(job)
+    assert node != home
+    clustered.run("work = client.map(lambda x: time.sleep(0.2) or x, range(20))")
+    _busy(clustered)
+
+    os.kill(chaos.pid(f"slurmd-{node}"), signal.SIGKILL)
+    chaos.boss.stop(f"slurmd-{node}")
+    dark = _processes_of(chaos, clustered.person, job)
+    chaos.freeze(*dark)
+    clustered.hub.slurm("scontrol", "update", f"NodeName={node}", "State=DOWN", "Reason=test")
+
+    assert printed(clustered, "sum(client.gather(work))") == sum(range(20))
+    told = clustered.run("print(*c.history(), sep='\\n')").text
+    assert f"lost: its node {node} failed" in told
+    assert "replaced by worker-1" in told
+    [other] = _workers(clustered)
+    assert chaos.node_of(other) == home
+
+    chaos.repair()
+    until("an end of what ran there", lambda: not set(dark) & set(chaos.processes(clustered.person)))
+    assert _workers(clustered) == [other]
+    assert printed(clustered, "[w.job for w in c.workers_now()]") == [other]
+
+
+def test_a_worker_that_can_not_be_reached_any_more_is_replaced_and_does_not_stay(
+    clustered: Kernel, chaos: Chaos
+) -> None:
+    patience = "{'distributed.scheduler.worker-ttl': '5s', 'distributed.deploy.lost-worker-timeout': '1s'}"
+    clustered.run(f"import dask; dask.config.set({patience})")
+    clustered.run("c = studiolo.cluster(workers=1); client = Client(c); c.wait_for_workers(1, timeout=60)")
+    clustered.run("work = client.map(lambda x: time.sleep(0.2) or x, range(20))")
+    _busy(clustered)
+    [job] = _workers(clustered)
+    chaos.freeze(*_processes_of(chaos, clustered.person, job))
+    assert printed(clustered, "sum(client.gather(work))") == sum(range(20))
+    told = clustered.run("print(*c.history(), sep='\\n')").text
+    assert "lost: it lost its connection to the notebook" in told
+    assert "replaced by worker-1" in told
+    until("its end", lambda: job not in _workers(clustered))
+    until("the end of its processes", lambda: not _processes_of(chaos, clustered.person, job), 90)
+
+
 def test_a_lost_worker_is_replaced_and_the_work_goes_on(clustered: Kernel) -> None:
     clustered.run("c = studiolo.cluster(workers=1); client = Client(c); c.wait_for_workers(1, timeout=60)")
     clustered.run("work = client.map(lambda x: time.sleep(0.5) or x, range(20))")
@@ -254,21 +336,39 @@ def test_a_restarted_kernel_leaves_no_worker(notebook: Kernel) -> None:
         _gone(notebook, 10)
 
 
+def test_waiting_workers_of_a_killed_kernel_are_cancelled_and_others_stay(notebook: Kernel) -> None:
+    with partition(notebook.hub, "DOWN"), kernel_in(notebook.hub, notebook.person, notebook.server) as other:
+        other.run(START + "c = studiolo.cluster(workers=1)")
+        [kept] = _workers(notebook)
+        notebook.run(START + "c = studiolo.cluster(workers=2)")
+        folder = Path(printed(notebook, "c.folder"))
+        notebook.kill(signal.SIGKILL)
+        until("their end", lambda: _workers(notebook) == [kept])
+        until("the end of their key", lambda: not (folder / "identity.pem").exists())
+        assert printed(other, "[w.phase for w in c.workers_now()]") == ["pending"]
+        other.run("c.close()")
+        notebook.revived()
+
+
 def test_a_worker_that_starts_after_its_cluster_ends_at_once(notebook: Kernel) -> None:
     with partition(notebook.hub, "DOWN"):
         notebook.run(START + "c = studiolo.cluster(workers=1)")
         [job] = _workers(notebook)
-        log = Path(printed(notebook, "c.folder")) / "worker-0.log"
-        notebook.kill(signal.SIGKILL)
-        notebook.revived()
-        assert _workers(notebook) == [job]
-    _gone(notebook)
-    assert "can not be reached" in log.read_text()
-    books = ("sacct", "-XnP", "-j", str(job), "-o", "State,ElapsedRaw")
-    ended = until(
-        "its end in the books", lambda: (row := notebook.hub.slurm(*books).strip()).startswith("FAILED") and row
-    )
-    assert int(ended.partition("|")[2]) <= 1, "longer than a blink"
+        folder = Path(printed(notebook, "c.folder"))
+        notebook.kill(signal.SIGSTOP)  # so that it can not cancel what waits
+        for name in ("worker.json", "identity.pem"):
+            (folder / name).unlink()  # what ends a cluster from elsewhere
+    try:
+        _gone(notebook)
+        assert "its cluster has ended" in (folder / "worker-0.log").read_text()
+        books = ("sacct", "-XnP", "-j", str(job), "-o", "State,ElapsedRaw")
+        ended = until(
+            "its end in the books", lambda: (row := notebook.hub.slurm(*books).strip()).startswith("FAILED") and row
+        )
+        assert int(ended.partition("|")[2]) <= 1, "longer than a blink"
+    finally:
+        notebook.kill(signal.SIGCONT)
+    notebook.run("c.close()")
 
 
 def test_workers_near_the_end_of_their_time_hand_over_what_they_hold(clustered: Kernel) -> None:
@@ -327,6 +427,18 @@ def test_while_slurm_is_silent_nothing_is_lost_and_who_asks_is_told(clustered: K
     clustered.run("c.scale(2); c.wait_for_workers(2, timeout=90)")
 
 
+def test_a_cluster_closes_while_slurm_is_silent_and_its_jobs_end_once_it_speaks(
+    clustered: Kernel, chaos: Chaos
+) -> None:
+    with partition(clustered.hub, "DOWN"):
+        clustered.run("c = studiolo.cluster(workers=2)")
+        with chaos.mute("slurmctld"):
+            clustered.run("c.close()")
+            assert "Slurm does not answer" in clustered.run("print(*c.history(), sep='\\n')").text
+            assert printed(clustered, "c.view().state") == "done"
+        _gone(clustered)
+
+
 def test_a_home_that_takes_nothing_is_said_before_anything_is_asked_for(clustered: Kernel) -> None:
     clustered.run(
         "root = os.path.expanduser('~/.studiolo/dask'); os.makedirs(root, exist_ok=True); os.chmod(root, 0o500)"
@@ -379,28 +491,6 @@ def test_a_cluster_works_with_await_and_context_managers(clustered: Kernel) -> N
     _gone(clustered)
 
 
-def test_waiting_workers_of_a_killed_kernel_end_when_the_next_one_starts_a_cluster(notebook: Kernel) -> None:
-    with partition(notebook.hub, "DOWN"):
-        notebook.run(START + "c = studiolo.cluster(workers=2)")
-        folder = Path(printed(notebook, "c.folder"))
-        with kernel_in(notebook.hub, notebook.person, notebook.server) as other:
-            other.run(START + "c = studiolo.cluster(workers=1)")
-            [kept] = set(_workers(notebook)) - set(printed(notebook, "c.view().jobs"))
-            notebook.kill(signal.SIGKILL)
-            notebook.revived()
-            notebook.run(START + "c = studiolo.cluster()")
-            until("their end", lambda: _workers(notebook) == [kept])
-            awaited(
-                notebook,
-                "word of it",
-                "'of a notebook that was killed are cancelled' in str(list(map(str, c.history())))",
-            )
-            assert not (folder / "identity.pem").exists()
-            notebook.run("c.close()")
-            assert printed(other, "[w.phase for w in c.workers_now()]") == ["pending"]
-            other.run("c.close()")
-
-
 def test_waiting_workers_end_with_their_session(hub: Hub, person: Callable[..., str]) -> None:
     with kernel(hub, person("learner", 5), {"profile": "learn"}) as running, partition(hub, "DOWN"):
         running.run(START + "c = studiolo.cluster(workers=2)")
@@ -408,6 +498,19 @@ def test_waiting_workers_end_with_their_session(hub: Hub, person: Callable[..., 
         running.kill(signal.SIGSTOP)  # its own end tells nobody
         hub.stop(running.person)
         _gone(running)
+
+
+def _processes_of(chaos: Chaos, person: str, job: int) -> list[int]:
+    """The processes of one job of somebody's."""
+    mark = f"\0SLURM_JOB_ID={job}\0".encode()
+    return [process for process in chaos.processes(person) if mark in b"\0" + _environment(process)]
+
+
+def _environment(process: int) -> bytes:
+    try:
+        return Path(f"/proc/{process}/environ").read_bytes()
+    except OSError:  # it has ended
+        return b""
 
 
 def _processes(kernel: Kernel) -> list[str]:

@@ -150,6 +150,8 @@ def _table_set(reading: Reading) -> Any:
         kind = table[target].dtype.kind
         if kind not in "biuf":
             raise reading.refusal(f"the target {shown(target)} is no number; load it into pandas and convert it.")
+        if kind != "f" and table[target].isna().any():
+            raise reading.refusal(f"the target {shown(target)} has missing values; load it into pandas and drop them.")
         tensors.append(torch.tensor(table[target].to_numpy(dtype="float32" if kind == "f" else "int64")))
     return torch.utils.data.TensorDataset(*tensors)
 
@@ -202,7 +204,18 @@ def _array_set(reading: Reading) -> Any:
         raise reading.refusal(
             f"a torch data set needs arrays of one length; there are {_shapes(arrays)}. Choose them with columns=[…]."
         )
-    return torch.utils.data.TensorDataset(*(torch.from_numpy(arrays[name]) for name in ordered))
+    words = [name for name in ordered if arrays[name].dtype.kind not in "biufc"]
+    if words:
+        raise reading.refusal(f"these arrays are no numbers: {_names(words)}. Choose numbers with columns=[…].")
+    return torch.utils.data.TensorDataset(
+        *(torch.from_numpy(_native(arrays[name], name == target)) for name in ordered)
+    )
+
+
+def _native(array: Any, is_target: bool) -> Any:
+    # torch has no numbers of the other byte order, and its losses take classes as 64 bits alone, as tables give them.
+    kind = "int64" if is_target and array.dtype.kind in "biu" else array.dtype.newbyteorder("=")
+    return array.astype(kind, copy=False)
 
 
 _ARRAYS: Mapping[str, Callable[[Reading], Any]] = {"numpy": _arrays, "pandas": _array_table, "torch": _array_set}

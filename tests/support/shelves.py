@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -107,3 +108,19 @@ def put_model(folder: Path, name: str, files: Mapping[str, bytes], revision: str
         (made / "blobs" / digest).write_bytes(content)
         (made / "snapshots" / revision / path).symlink_to(f"../../blobs/{digest}")
     return made
+
+
+def npz(**arrays: Any) -> bytes:
+    """The content of an archive of arrays."""
+    numpy = pytest.importorskip("numpy")
+    buffer = io.BytesIO()
+    numpy.savez(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def picture(value: int) -> bytes:
+    """The content of a small picture, all of one red."""
+    image = pytest.importorskip("PIL.Image")
+    buffer = io.BytesIO()
+    image.new("RGB", (4, 3), (value, 0, 0)).save(buffer, "PNG")
+    return buffer.getvalue()

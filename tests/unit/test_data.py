@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import grp
 import gzip
-import io
 import json
 import os
 import pickle
@@ -18,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from shelves import Shelves, put, shelves_in
+from shelves import Shelves, npz, picture, put, shelves_in
 
 import studiolo
 from studiolo import data
@@ -38,26 +37,12 @@ def shelves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shelves:
     return shelves_in(tmp_path, monkeypatch)
 
 
-def npz(**arrays: Any) -> bytes:
-    numpy = pytest.importorskip("numpy")
-    buffer = io.BytesIO()
-    numpy.savez(buffer, **arrays)
-    return buffer.getvalue()
-
-
 def parquet(folder: Path) -> bytes:
     pandas = pytest.importorskip("pandas")
     pandas.DataFrame({"shop": ["north", "south"], "items": [3, 4], "price": [1.5, 2.5]}).to_parquet(
         folder / "t.parquet"
     )
     return (folder / "t.parquet").read_bytes()
-
-
-def picture(value: int) -> bytes:
-    image = pytest.importorskip("PIL.Image")
-    buffer = io.BytesIO()
-    image.new("RGB", (4, 3), (value, 0, 0)).save(buffer, "PNG")
-    return buffer.getvalue()
 
 
 class FakeTorch(ModuleType):

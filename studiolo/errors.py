@@ -7,6 +7,7 @@
     ├── RequestError         the person who asked: a field, its value, what is allowed
     ├── OutsideSession       the person: this works inside a session of Studiolo's
     ├── RunsUnusable         the person: there is no room for a run's folder in their home
+    ├── RunGone              the person: of a run nothing is left that could be read; somebody has removed or changed its folder
     ├── RunFailed            the person: their notebook, or what its run was given, failed
     ├── NoWorkers            the person: a Dask cluster has no workers, and why it gets none
     ├── NotAtHand            the person: no such data set or model; what there is instead
@@ -22,6 +23,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -39,6 +41,7 @@ __all__ = [
     "OutsideSession",
     "RequestError",
     "RunFailed",
+    "RunGone",
     "RunsUnusable",
     "SiteError",
     "SlurmError",
@@ -123,8 +126,18 @@ class OutsideSession(StudioloError):
 class RunsUnusable(StudioloError):
     """The folder of runs takes nothing: a full quota mostly. The person's move."""
 
-    def __init__(self, folder: str, words: str) -> None:
-        super().__init__(f"Nothing can be kept in {folder}: {words}. Make room in your home, and send it again.")
+    def __init__(self, folder: str, error: OSError) -> None:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        move = "Make room in your home" if full else "Mend that, or ask those who run this machine"
+        super().__init__(f"Nothing can be kept in {folder}: {error.strerror or error}. {move}, and send it again.")
+
+
+class RunGone(StudioloError):
+    """What a run has kept is to be used again, and is not there, or makes no sense. ``run`` is its name. The person's move."""
+
+    def __init__(self, run: str, file: str, words: str, instead: str) -> None:
+        self.run = run
+        super().__init__(f"Run {run} can not be repeated: {file} was removed or changed ({words}). {instead}")
 
 
 class RunFailed(StudioloError):

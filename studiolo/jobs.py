@@ -205,6 +205,7 @@ def runs(limit: int | None = None) -> Runs:
 def find_run(name: str) -> Run | Sweep:
     """The run of this name (``run.id``). Raises :class:`~studiolo.errors.RequestError`."""
     place = folder.find(name) if isinstance(name, str) else None
-    if place is None:
+    one = None if place is None else found(place)
+    if place is None or one is None or (place.index is not None and place.index >= len(one._record.points)):
         raise RequestError([Fault("run", shown(name), "the name of a run, as in studiolo.runs()")])
-    return found(place)
+    return one

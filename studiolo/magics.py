@@ -7,14 +7,14 @@ import pickle
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from studiolo import jobs
 from studiolo.batch.parameters import OURS
 from studiolo.batch.plan import plan_run
+from studiolo.batch.snapshot import working_folder
 from studiolo.desk import desk
-from studiolo.errors import Fault, RequestError, shown
+from studiolo.errors import Fault, RequestError, RunFailed, shown
 
 __all__ = ["Line", "cell_notebook", "load_ipython_extension", "read_line", "run_batch"]
 
@@ -110,7 +110,7 @@ def run_batch(line: str, cell: str | None, variables: Mapping[str, Any]) -> Any:
     source = cell_notebook(cell, bool(told.inputs), told.outputs)
     resume = "resume" in told.flags
     # The cell runs where this notebook does.
-    here = Path.cwd() / "cell.ipynb"
+    here = working_folder() / "cell.ipynb"
     plan = plan_run(desk(), here, {}, told.resources, resume=resume, source=source, title=_title(cell))
     if told.inputs:
         import cloudpickle
@@ -131,10 +131,19 @@ class CellRun(jobs.Run):
         return cls(run._place, run._record)
 
     def variables(self) -> dict[str, Any]:
-        """The variables that were named by ``-o``; waits for the end: ``globals().update(run.variables())``."""
+        """The variables that were named by ``-o``; waits for the end: ``globals().update(run.variables())``.
+
+        Raises :class:`~studiolo.errors.RunFailed` where it failed, named none, or they can not be read here.
+        """
         self.wait()
-        with open(self.folder / OUTPUTS, "rb") as file:
-            return dict(pickle.load(file))  # noqa: S301 - from this person's own home
+        try:
+            with open(self.folder / OUTPUTS, "rb") as file:
+                return dict(pickle.load(file))  # noqa: S301 - from this person's own home
+        except FileNotFoundError as error:
+            told = "It gives no variables: -o names them (%%run_batch -o model), or its folder was removed."
+            raise RunFailed(self, told) from error
+        except Exception as error:  # whatever a class of theirs does that is not there, or another one now
+            raise RunFailed(self, f"Its variables can not be read here ({type(error).__name__}: {error}).") from error
 
 
 def _title(cell: str) -> str:

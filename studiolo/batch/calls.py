@@ -22,10 +22,6 @@ from studiolo.batch.folder import Place, Record
 from studiolo.batch.inside import ASKED, FLAGS, FOLDER, GoesOnLater
 from studiolo.batch.progress import Progress, Trouble
 
-__all__ = ["RESULT", "SUBMITTED"]
-
-SUBMITTED, RESULT = "submitted.pkl", "result.pkl"
-
 
 def main() -> None:
     """Make the call that the folder on the command line holds."""
@@ -49,7 +45,7 @@ def call(place: Place, record: Record) -> int:
         import cloudpickle
         from submitit.core.utils import DelayedSubmission
 
-        outcome = cloudpickle.dumps(("success", DelayedSubmission.load(place.own / SUBMITTED).result()))
+        outcome = cloudpickle.dumps(("success", DelayedSubmission.load(place.own / folder.CALL).result()))
     except GoesOnLater:
         keep(place, replace(progress, phase="requeued"))
         if words := put_back(record, progress):
@@ -83,7 +79,7 @@ def keep(place: Place, progress: Progress, outcome: bytes = b"") -> None:
     while True:
         try:
             if outcome:
-                folder.write_whole(place.own / RESULT, outcome)
+                folder.write_whole(place.own / folder.RETURNED, outcome)
             changed: dict[str, Any] = replace(progress, updated=time.time()).as_json()
             folder.write_json(place.own / folder.STATE, changed)
         except OSError as error:

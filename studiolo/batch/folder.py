@@ -51,6 +51,7 @@ __all__ = [
 
 RUN, SOURCE, OUTPUT, STATE, RESULT = "run.json", "source.ipynb", "output.ipynb", "state.json", "result.json"
 SITE, JOB, LOG, END, PACKAGES = "site.json", "job.json", "log.txt", "end.json", "packages.txt"
+CALL, RETURNED = "submitted.pkl", "result.pkl"  # of a function: with its item, and what came of it
 CHECKPOINT = "checkpoint"
 LARGEST_NUMBER = 1e12
 LARGEST = 64 << 20  # nothing that is read here is larger, but for notebooks
@@ -223,7 +224,18 @@ def make(files: Mapping[str, bytes], record: Record, tasks: int = 0) -> Place:
             return place
     except OSError as error:
         shutil.rmtree(beside, ignore_errors=True)
-        raise RunsUnusable(str(folder), error.strerror or str(error)) from error
+        raise RunsUnusable(str(folder), error) from error
+
+
+def is_gone(place: Place) -> bool:
+    """Whether somebody has removed the folder of a run. One that can not be looked at is there, for all that is known."""
+    try:
+        os.stat(place.own)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def remove(place: Place) -> None:
@@ -244,7 +256,7 @@ def newest(limit: int | None = None) -> Iterator[Place]:
 def find(run: str) -> Place | None:
     """The folder of the run of that name, ``NAME`` or ``NAME/3`` for one of a sweep; ``None`` where there is none."""
     name, _, index = run.partition("/")
-    if not _ID.fullmatch(name) or not (root() / name / RUN).is_file():
+    if not _ID.fullmatch(name) or not os.path.isfile(root() / name / RUN):
         return None
     if not index:
         return Place(root() / name)

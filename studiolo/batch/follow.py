@@ -114,14 +114,16 @@ class Follower:
             slurm = self.slurm(number, wait)
             if slurm is not None and slurm.is_over and (progress is None or progress.phase not in ENDED):
                 progress = self.progress()  # it may have ended between the two looks
+        removed = progress is None and folder.is_gone(self.place)
         verdict = judge(
             progress,
             slurm,
-            submitted=number is not None or time.time() - self.record.submitted < 3600,
+            submitted=number is not None or (not removed and time.time() - self.record.submitted < 3600),
             cancelled=self.cancelled
             or any(folder.read_json(where / folder.JOB).get("cancelled") for where in self._told),
             silent=(watcher := self.watcher()) is not None and watcher.silent_since is not None,
             recent=slurm is not None and slurm.end is not None and time.time() - slurm.end < LAG_SECONDS,
+            removed=removed,
         )
         if verdict.is_over:
             self._verdict = verdict

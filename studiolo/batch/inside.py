@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 
 from studiolo.batch import folder
 from studiolo.batch.parameters import plain
-from studiolo.errors import Fault, RequestError, StudioloError, shown
+from studiolo.errors import Fault, RequestError, RunsUnusable, StudioloError, shown
 
 __all__ = ["FLAGS", "FOLDER", "Checkpoint", "GoesOnLater", "checkpoint", "record"]
 
@@ -101,16 +101,19 @@ def checkpoint() -> Checkpoint:
             if saved.requested:
                 save(saved.folder, epoch)
                 saved.leave()
+
+    Raises :class:`~studiolo.errors.RunsUnusable` where the home takes no folder.
     """
     global _elsewhere  # noqa: PLW0603 - one folder for a whole session
     own, flags = os.environ.get(FOLDER, ""), os.environ.get(FLAGS, "")
     if own:
         place = Path(own) / folder.CHECKPOINT
-        # Something lies there only where an earlier attempt has saved it.
-        resumed = (
-            os.environ.get("SLURM_RESTART_COUNT", "0") not in ("", "0") and place.is_dir() and any(place.iterdir())
-        )
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            # Something lies there only where an earlier attempt has saved it.
+            resumed = os.environ.get("SLURM_RESTART_COUNT", "0") not in ("", "0") and any(place.iterdir())
+        except OSError as error:
+            raise RunsUnusable(str(place), error) from error
         return Checkpoint(place, Path(flags) if flags else None, resumed=resumed)
     with _lock:
         if _elsewhere is None:

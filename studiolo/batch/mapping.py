@@ -7,7 +7,7 @@ import pickle
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from studiolo.batch.calls import RESULT, SUBMITTED
+from studiolo.batch import folder
 from studiolo.batch.follow import ANSWER_SECONDS
 from studiolo.batch.plan import MOST_POINTS, Plan, plan_calls
 from studiolo.batch.sweep import Sweep
@@ -34,9 +34,10 @@ class Calls(Sweep):
         if verdict.state != "done":
             raise RunFailed(run, f"Call {index} of {len(self)}: {verdict.why or verdict.state}")
         try:
-            kind, value = pickle.loads((run.folder / RESULT).read_bytes())  # noqa: S301 - from this person's own home
-        except (OSError, ValueError, pickle.UnpicklingError, EOFError) as error:
-            raise RunFailed(run, f"Call {index} of {len(self)}: its result can not be read ({error})") from error
+            kind, value = pickle.loads((run.folder / folder.RETURNED).read_bytes())  # noqa: S301 - from this person's own home
+        except Exception as error:  # whatever a class of theirs does that is not there, or another one now
+            told = f"its result can not be read ({type(error).__name__}: {error})"
+            raise RunFailed(run, f"Call {index} of {len(self)}: {told}") from error
         if kind != "success":
             raise RunFailed(run, f"Call {index} of {len(self)}: {value}")
         return value
@@ -63,7 +64,7 @@ def plan_map(
     files = {}
     for index, item in enumerate(chosen):
         try:
-            files[f"{index}/{SUBMITTED}"] = cloudpickle.dumps(DelayedSubmission(function, item))
+            files[f"{index}/{folder.CALL}"] = cloudpickle.dumps(DelayedSubmission(function, item))
         except Exception as error:
             told = f"a function and items that can be sent to another process ({type(error).__name__}: {error})"
             raise RequestError([Fault(f"items[{index}]", shown(item), told)]) from error

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import os
 import re
 import sys
 import time
@@ -19,7 +18,7 @@ from studiolo.batch import folder
 from studiolo.batch.folder import Place, Record
 from studiolo.batch.parameters import Parameter, check_parameters, declared
 from studiolo.batch.parts import Part
-from studiolo.batch.snapshot import git_state, notebook_path, read_notebook
+from studiolo.batch.snapshot import git_state, notebook_path, read_notebook, working_folder
 from studiolo.desk import Desk
 from studiolo.errors import Fault, RequestError, shown
 from studiolo.outline import VARIABLE, outline
@@ -248,7 +247,7 @@ def plan_calls(
     if faults := _at_once_faults(at_once):
         raise RequestError(faults)
     asked, request = _checked(desk, options)
-    folder_ = os.getcwd()
+    folder_ = str(working_folder())
     record = replace(
         _record(desk, asked, request, at_once=at_once, resume=resume),
         kind="map",

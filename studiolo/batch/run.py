@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import html
-import json
 import os
 import time
 from collections.abc import Generator, Mapping
@@ -16,6 +15,7 @@ from studiolo.batch.folder import Place, Record, read_record
 from studiolo.batch.follow import ANSWER_SECONDS, Follower, here
 from studiolo.batch.plan import changed, plan_run
 from studiolo.batch.progress import Progress
+from studiolo.batch.snapshot import kept_notebook
 from studiolo.cost import amount
 from studiolo.desk import desk
 from studiolo.errors import RunFailed
@@ -104,7 +104,7 @@ class Run:
     def notebook(self) -> Path:
         """The executed copy of the notebook: its outputs so far while it runs, the notebook as it was sent before."""
         executed = self._place.own / folder.OUTPUT
-        return executed if executed.exists() else self._place.base / folder.SOURCE
+        return executed if os.path.exists(executed) else self._place.base / folder.SOURCE
 
     @property
     def link(self) -> str:
@@ -171,7 +171,10 @@ class Run:
         return self
 
     def again(self, parameters: Mapping[str, Any] | None = None, *, rehearse: bool = False, **changes: Any) -> Any:
-        """Run the same notebook, as it was kept, once more; ``parameters`` and resources named here are changed."""
+        """Run the same notebook, as it was kept, once more; ``parameters`` and resources named here are changed.
+
+        Raises :class:`~studiolo.errors.RunGone` where nothing of it is left, and what :func:`studiolo.run` raises.
+        """
         from studiolo.batch.submit import submit  # which makes runs
 
         plan = plan_run(
@@ -180,7 +183,7 @@ class Run:
             {**self.parameters, **(parameters or {})},
             changed(self._record.options, changes),
             resume=bool(changes.get("resume", self._record.resume)),
-            source=json.loads((self._place.base / folder.SOURCE).read_bytes()),
+            source=kept_notebook(self._place),
             title=self._record.title,
         )
         return submit(plan, rehearse=rehearse)

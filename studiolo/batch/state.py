@@ -45,6 +45,8 @@ GONE = (
 )
 LOG = "Its job failed before the notebook could say why: look at run.log()."
 UNWRITTEN = "Its last words could not be written: make room in your home."
+REMOVED = "Its folder was removed, and with it all that was known of it."
+REMOVED_ALIVE = "Its folder was removed: what it does is lost. run.cancel() ends it."
 UNASKED = "Slurm has not told of it yet."
 SILENT = "Slurm does not answer at the moment: this is what was known last."
 NEVER = "It was never submitted."
@@ -61,12 +63,16 @@ def judge(
     cancelled: bool = False,
     silent: bool = False,
     recent: bool = False,
+    removed: bool = False,
 ) -> Verdict:
     """Put together what the run says and what Slurm says.
 
     ``submitted``: whether Slurm was given a job at all; ``cancelled``: whether its owner asked for its end; ``silent``: whether
-    Slurm does not answer at the moment; ``recent``: whether it ended so short ago that its last words may not be seen here yet.
+    Slurm does not answer at the moment; ``recent``: whether it ended so short ago that its last words may not be seen here yet;
+    ``removed``: whether somebody has removed its folder.
     """
+    if removed:
+        return _removed(slurm, submitted, cancelled)
     if progress is not None and progress.phase == "done":
         return Verdict("done", progress.note)
     if slurm is not None and slurm.is_over:
@@ -81,6 +87,16 @@ def judge(
     if slurm is None and progress is None and not submitted:
         return Verdict("failed", NEVER, "gone")
     return _alive(progress, slurm, cancelled, SILENT if silent else "")
+
+
+def _removed(slurm: JobState | None, submitted: bool, cancelled: bool) -> Verdict:
+    """What Slurm alone still knows of a run."""
+    if slurm is None:
+        return Verdict("unknown", REMOVED) if submitted else Verdict("failed", REMOVED, "gone")
+    if slurm.is_over:
+        ended = _ended(None, slurm, cancelled)
+        return Verdict(ended.state, REMOVED, ended.kind)
+    return Verdict("waiting" if slurm.is_pending else "running", REMOVED_ALIVE)
 
 
 def _alive(progress: Progress | None, slurm: JobState | None, cancelled: bool, note: str) -> Verdict:

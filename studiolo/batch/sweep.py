@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import threading
 import time
 from collections import Counter
@@ -17,11 +16,12 @@ from studiolo.batch.folder import Place, Record
 from studiolo.batch.follow import ANSWER_SECONDS, Follower, here
 from studiolo.batch.plan import changed, plan_calls, plan_run
 from studiolo.batch.run import Run, resources_of, view_html
+from studiolo.batch.snapshot import kept_notebook
 from studiolo.batch.state import Verdict
 from studiolo.batch.table import plotted, row, tabled
 from studiolo.cost import amount
 from studiolo.desk import desk
-from studiolo.errors import Fault, RequestError
+from studiolo.errors import Fault, RequestError, RunGone
 from studiolo.views import CANCEL, OVER, JobView, State
 
 if TYPE_CHECKING:
@@ -196,7 +196,7 @@ class Sweep(Sequence[Run]):
         self, *, failed: bool = False, at_once: int | None = None, rehearse: bool = False, **changes: Any
     ) -> Sweep:
         """Run it once more as it was kept, resources named here changed; with ``failed``, those runs only that failed or were
-        cancelled. Raises :class:`~studiolo.errors.RequestError` where there are none."""
+        cancelled. Raises :class:`~studiolo.errors.RequestError` where there are none, and what :meth:`Run.again` raises."""
         from studiolo.batch.submit import submit  # which makes sweeps
 
         runs = [run for run in self._runs if not failed or run.state in ("failed", "cancelled")]
@@ -207,16 +207,23 @@ class Sweep(Sequence[Run]):
         resume = bool(changes.get("resume", self._record.resume))
         points = [run.parameters for run in runs]
         if self._record.kind == "map":
-            files = {f"{n}/submitted.pkl": (run.folder / "submitted.pkl").read_bytes() for n, run in enumerate(runs)}
+            files = {f"{n}/{folder.CALL}": self._call(run) for n, run in enumerate(runs)}
             plan = plan_calls(desk(), self._record.title, points, files, options, at_once=at_once, resume=resume)
         else:
-            source = json.loads((self._place.base / folder.SOURCE).read_bytes())
+            source = kept_notebook(self._place)
             notebook, title = self._record.notebook, self._record.title
             more: dict[str, Any] = {"at_once": at_once, "resume": resume, "source": source, "title": title}
             plan = plan_run(desk(), notebook, {}, options, points=points, **more)
         made = submit(plan, rehearse=rehearse)
         assert isinstance(made, Sweep)
         return made
+
+    def _call(self, run: Run) -> bytes:
+        try:
+            return (run.folder / folder.CALL).read_bytes()
+        except OSError as error:
+            file, words = str(run.folder / folder.CALL), error.strerror or str(error)
+            raise RunGone(run.id, file, words, "Send function and items off again, with studiolo.map.") from error
 
     # --- How it is shown ---------------------------------------------------------------------------------------------
 

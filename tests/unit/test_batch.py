@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 import stat
 import sys
 import threading
@@ -35,8 +36,8 @@ from studiolo.batch.state import Verdict, hopeless, judge
 from studiolo.batch.sweep import Sweep, summary
 from studiolo.batch.table import plotted, row, tabled
 from studiolo.desk import Desk
-from studiolo.errors import RequestError, RunsUnusable, SlurmRefused, SlurmUnavailable
-from studiolo.magics import cell_notebook, read_line, run_batch
+from studiolo.errors import RequestError, RunFailed, RunGone, RunsUnusable, SlurmRefused, SlurmUnavailable
+from studiolo.magics import CellRun, cell_notebook, read_line, run_batch
 from studiolo.request import check
 from studiolo.script import Job, render
 from studiolo.session import Session
@@ -234,6 +235,128 @@ def test_numbers_that_can_not_be_true_are_dropped_and_hide_no_other_run(
     assert jobs.find_run(place.id).view().started is None
 
 
+def in_place_of(name: str, text: str | None) -> Any:
+    """Puts a text in the place of a file of a run, or a folder (``None``)."""
+
+    def change(base: Path) -> None:
+        for path in (base / name, base / "0" / name):
+            if path.parent.is_dir():
+                path.unlink(missing_ok=True)
+                path.mkdir() if text is None else path.write_text(text)
+
+    return change
+
+
+FILES = (folder.RUN, folder.STATE, folder.JOB, folder.END, folder.RESULT, folder.SOURCE, folder.OUTPUT, folder.LOG)
+HALF = '{"phase": "running", "job": 7, "nbformat": 4, "cells": [{"cell_ty'
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        pytest.param(shutil.rmtree, id="removed"),
+        *(pytest.param(in_place_of(name, None), id=f"{name}-folder") for name in FILES),
+        *(pytest.param(in_place_of(name, HALF), id=f"{name}-half") for name in FILES),
+        *(pytest.param(in_place_of(name, "[5]"), id=f"{name}-list") for name in FILES),
+    ],
+)
+@pytest.mark.parametrize("kind", ["run", "sweep", "map"])
+def test_whatever_becomes_of_a_runs_folder_is_told_in_a_sentence(
+    at_desk: Desk, home: Path, monkeypatch: pytest.MonkeyPatch, kind: str, harm: Any
+) -> None:
+    for name in ("follow.here", "run.here", "sweep.here"):
+        monkeypatch.setattr(f"studiolo.batch.{name}", lambda: None)
+    for name in ("run.desk", "sweep.desk", "submit.desk"):
+        monkeypatch.setattr(f"studiolo.batch.{name}", lambda: at_desk)
+    Slurm(at_desk, 99)
+    path = home / "a.ipynb"
+    path.write_text(json.dumps(notebook(code("lr = 1", "parameters"))))
+    points = () if kind == "run" else ({"lr": 1}, {"lr": 2})
+    record = Record(kind=kind, notebook=str(path), points=points, submitted=5.0, cluster=next(iter(at_desk.slurm)))
+    files = {folder.SOURCE: path.read_bytes()}
+    if kind == "map":
+        files = {f"{n}/{folder.CALL}": b"" for n in range(2)}
+    place = folder.make(files, record, len(points))
+    sent = jobs.found(place)
+    harm(place.base)
+    for one in (sent, jobs.made_of(place, record), *(sent if isinstance(sent, Sweep) else ())):
+        assert one.state in ("failed", "running", "unknown")
+        assert one.why
+        assert one.view().identity == one.id
+        assert one.id in repr(one)
+        one._repr_html_()
+        one.cancel()
+        assert one.rehearsal is None
+        assert isinstance(one.notebook, Path)
+        if isinstance(one, jobs.Run):
+            assert not one.result
+            assert isinstance(one.log(), str)
+            assert (one.usage, one.link) == (None, "")
+        else:
+            assert len(one.table()) == 2
+    repr(jobs.runs())
+    try:
+        sent.again()
+    except RunGone as error:
+        assert f"Run {place.id}" in str(error)
+        assert "again, with studiolo." in str(error)
+    else:
+        assert harm is not shutil.rmtree
+
+
+@pytest.mark.parametrize(
+    ("slurm", "state", "words"),
+    [
+        (None, "failed", "was removed"),
+        (JobState(1, "RUNNING"), "running", "run.cancel() ends it"),
+        (JobState(1, "PENDING", "Priority"), "waiting", "run.cancel() ends it"),
+        (JobState(1, "COMPLETED"), "done", "was removed"),
+        (JobState(1, "OUT_OF_MEMORY"), "failed", "was removed"),
+        (JobState(1, "CANCELLED"), "cancelled", "was removed"),
+    ],
+)
+def test_of_a_run_whose_folder_is_gone_slurm_alone_knows(slurm: JobState | None, state: str, words: str) -> None:
+    found = judge(None, slurm, submitted=False, removed=True)
+    assert found.state == state
+    assert words in found.why
+    assert judge(None, None, removed=True).state == "unknown", "its job is known, and Slurm has said nothing yet"
+
+
+def test_a_notebook_whose_own_folder_is_gone_is_told(
+    at_desk: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    monkeypatch.setattr(mapping, "desk", lambda: at_desk)
+    gone.rmdir()
+    for asked in (lambda: plan_run(at_desk, "a.ipynb", {}, {}), lambda: mapping.plan_map(len, ["a"], None, False, {})):
+        with pytest.raises(RequestError, match="this notebook's folder: one that is there"):
+            asked()
+
+
+def test_a_home_that_takes_no_checkpoint_and_one_that_takes_no_run_are_told(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (home / ".studiolo").write_text("")
+    with pytest.raises(RunsUnusable, match="ask those who run this machine"):
+        folder.make({}, Record())
+    monkeypatch.setenv(inside.FOLDER, str(home))
+    (home / folder.CHECKPOINT).write_text("")
+    with pytest.raises(RunsUnusable, match="File exists"):
+        inside.checkpoint()
+
+
+def test_variables_of_a_cell_that_can_not_be_read_are_told(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CellRun, "wait", lambda self, timeout=None: self)
+    run = CellRun(folder.make({}, Record()), Record())
+    with pytest.raises(RunFailed, match="-o names them"):
+        run.variables()
+    (run.folder / "outputs.pkl").write_bytes(b"cno_such_module\nThing\n.")
+    with pytest.raises(RunFailed, match="ModuleNotFoundError"):
+        run.variables()
+
+
 # --- What is asked for -----------------------------------------------------------------------------------------------
 
 
@@ -401,6 +524,8 @@ class Slurm:
         at.submit, at.cancel = self.submit, self.cancel  # type: ignore[method-assign]
         for client in at.slurm.values():
             client.most_tasks = self.most_tasks  # type: ignore[method-assign]
+        for watcher in at.watchers.values():
+            watcher.follow = lambda job: None  # type: ignore[method-assign]
 
     async def most_tasks(self) -> int:
         return self.most
@@ -760,7 +885,7 @@ def test_sending_off_again_what_failed_needs_something_that_failed(home: Path, m
     monkeypatch.setattr("studiolo.batch.sweep.desk", lambda: None)
     monkeypatch.setattr("studiolo.batch.sweep.plan_run", lambda *_, points, **__: Plan(replace(record, points=tuple(points)), None, {}))  # type: ignore[arg-type]  # fmt: skip
     record = Record(kind="sweep", title="many", points=({"a": 1}, {"a": 2}, {"a": 3}))
-    place = folder.make({folder.SOURCE: b"{}"}, record, tasks=3)
+    place = folder.make({folder.SOURCE: json.dumps(notebook()).encode()}, record, tasks=3)
     for index, phase in enumerate(("done", "done", "running")):
         folder.write_json(place.base / str(index) / folder.STATE, Progress(phase).as_json())
     with pytest.raises(RequestError, match="no run of .* has failed: 1 running, 2 done"):

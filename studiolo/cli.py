@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from studiolo import doctor
-from studiolo.errors import StudioloError
+from studiolo.errors import StudioloError, printable
 from studiolo.holdings.check import examine
 from studiolo.request import FIELDS, check
 from studiolo.script import render
@@ -80,7 +80,7 @@ def _examined(folder: Path) -> bool:
             sets += 1
             wrong += bool(faults)
             for fault in faults:
-                print(f"{path}: {fault}")
+                print(f"{printable(str(path))}: {fault}")
     except OSError as error:
         print(f"{folder}: can not be read ({error.strerror})", file=sys.stderr)
         return True

@@ -15,13 +15,14 @@ import stat
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial, reduce
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from studiolo.doctor_catalogue import catalogue_findings
 from studiolo.errors import SiteError, SlurmError, SlurmUnavailable
+from studiolo.finding import Finding, fault, good, warning
 from studiolo.site import Cluster, Partition, Site
 from studiolo.slurm.commands import ACTIONS, launcher_argv
 from studiolo.slurm.facts import NodeFacts
@@ -38,38 +39,11 @@ LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 LOCAL_FILE_SYSTEMS = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "overlay", "tmpfs", "f2fs"})
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One thing looked at. ``level`` is ``"good"``, ``"warning"`` (works, but look) or ``"fault"`` (will not work)."""
-
-    level: Literal["good", "warning", "fault"]
-    what: str
-    advice: str = ""
-
-    def __str__(self) -> str:
-        mark = {"good": "  ok   ", "warning": "  LOOK ", "fault": " FAULT "}[self.level]
-        return f"{mark} {self.what}" + (f"\n         -> {self.advice}" if self.advice else "")
-
-
-def good(what: str) -> Finding:
-    """It is as it should be."""
-    return Finding("good", what)
-
-
-def warning(what: str, advice: str) -> Finding:
-    """It works, but deserves a look."""
-    return Finding("warning", what, advice)
-
-
-def fault(what: str, advice: str) -> Finding:
-    """It will not work; ``advice`` is the operator's next move."""
-    return Finding("fault", what, advice)
-
-
 def examine(site: Site, site_file: Path) -> list[Finding]:
     """Look at everything that the site file promises."""
     findings = [*account_findings(site), *path_findings(site), *secret_findings(site, site_file), *tls_findings(site)]
     findings += database_findings(site, ask_database(site, site_file))
+    findings += catalogue_findings(site, people_of(site))
     for name, cluster in site.clusters.items():
         try:
             live = read_cluster(cluster)
@@ -228,7 +202,7 @@ def path_findings(site: Site) -> Iterator[Finding]:
         )
     else:
         yield from _log_findings(site, Path(site.paths.logs))
-    homes = {Path(entry.pw_dir).parent for name in site.clusters for entry in _people(site.clusters[name])}
+    homes = {Path(entry.pw_dir).parent for entry in people_of(site)}
     for home in sorted(homes):
         yield _shared(f"homes in {home}", home)
 
@@ -471,6 +445,11 @@ def _sudo_finding(site: Site, cluster: Cluster, person: str, action: str) -> Fin
         f"sudo does not let {site.hub.account} {action} for {person}",
         "studiolo sudoers > /etc/sudoers.d/studiolo (mode 440, checked with visudo -c)",
     )
+
+
+def people_of(site: Site) -> list[pwd.struct_passwd]:
+    """Those whom this host lists as the people of any cluster, each once."""
+    return list({entry.pw_uid: entry for cluster in site.clusters.values() for entry in _people(cluster)}.values())
 
 
 def _people(cluster: Cluster) -> Iterator[pwd.struct_passwd]:

@@ -7,10 +7,11 @@ import os
 import stat
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from studiolo.errors import CardError, Fault, shown
-from studiolo.holdings.card import CARD, Card, Place
+from studiolo.holdings.card import CARD, MODEL_CARD, Card, Place
 from studiolo.holdings.files import faults_of
 from studiolo.holdings.keep import ADDING, REMOVING
 from studiolo.holdings.models_card import read_model
@@ -22,13 +23,15 @@ __all__ = ["examine"]
 _DAY = 86400
 
 
-def examine(folder: Path) -> Iterator[tuple[Path, list[Fault]]]:
+def examine(folder: Path, *, deep: bool = True) -> Iterator[tuple[Path, list[Fault]]]:
     """Each data set or model of a folder (or the folder itself, where it is one) with its faults; good ones with none.
 
-    Reads all files once, to compare their hashes. Raises ``OSError`` where the folder can not be read.
+    ``deep`` reads all files once, to compare their hashes, and looks at the permissions of each; otherwise files are
+    looked for and their sizes compared, and what has no card is passed over. Raises ``OSError`` where the folder can not
+    be read.
     """
     if (folder / CARD).exists() or is_model_folder(folder.name):
-        yield folder, list(_faults(folder))
+        yield folder, list(_faults(folder, deep))
         return
     for name in sorted(os.listdir(folder)):
         path = folder / name
@@ -38,16 +41,22 @@ def examine(folder: Path) -> Iterator[tuple[Path, list[Fault]]]:
                     path,
                     [Fault("the folder", "", "nothing: left by an addition or removal that was cut off; remove it")],
                 )
-        elif not name.startswith(".") and (path.is_dir() or path.is_symlink()):
-            yield path, list(_faults(path))
+        elif _is_meant(path) and (deep or os.path.lexists(path / CARD) or is_model_folder(name)):
+            yield path, list(_faults(path, deep))
 
 
-def _faults(folder: Path) -> Iterator[Fault]:
+def _is_meant(path: Path) -> bool:
+    return not path.name.startswith(".") and (path.is_dir() or path.is_symlink())
+
+
+def _faults(folder: Path, deep: bool) -> Iterator[Fault]:
     place = Place("site", folder.parent)
     try:
         card = read_model(place, folder) if is_model_folder(folder.name) else read_set(place, folder)
     except CardError as error:
-        yield from error.faults
+        file = Path(error.source).name
+        for fault in error.faults:
+            yield replace(fault, where=f"{file}: {fault.where}") if file in (CARD, MODEL_CARD) else fault
         return
     except PermissionError as error:
         yield Fault("the folder", str(error.filename), "readable for whoever checks it")
@@ -57,12 +66,14 @@ def _faults(folder: Path) -> Iterator[Fault]:
         yield Fault("the folder", "", f"a folder with {missing}")
         return
     for part in card.parts:
-        yield from faults_of(card, part, deep=True)
-    yield from _permission_faults(card)
+        yield from faults_of(card, part, deep=deep)
+    yield from _group_faults(card)
+    if deep:
+        yield from _file_faults(card)
 
 
-def _permission_faults(card: Card) -> Iterator[Fault]:
-    """The card says who may see a set; files' permissions have to hold it."""
+def _group_faults(card: Card) -> Iterator[Fault]:
+    """The card says who may see a set; its folder's permissions have to hold it."""
     for name in card.groups:
         try:
             grp.getgrnam(name)
@@ -77,6 +88,10 @@ def _permission_faults(card: Card) -> Iterator[Fault]:
             )
         if _group(state.st_gid) not in card.groups:
             yield Fault("the folder", f"group {_group(state.st_gid)}", f"group {' or '.join(card.groups)} (chgrp -R)")
+
+
+def _file_faults(card: Card) -> Iterator[Fault]:
+    """All of a set's files can be read by those whom its card names, and are not for everybody to write."""
     unreadable = stat.S_IRGRP if card.groups else stat.S_IROTH
     enterable = stat.S_IXGRP if card.groups else stat.S_IXOTH
     for where, folders, names in os.walk(card.folder):

@@ -52,7 +52,7 @@ def test_all_faults_are_told_at_once_with_folder_and_field(tmp_path: Path, capsy
     assert status == 1
     assert lines[-1] == f"{tmp_path}: 8 data set(s) or model(s), 7 with faults"
     told = "\n".join(lines)
-    for words in ("card: license = None", "changed: part 't.csv' = sha256", "changed: part 'u.csv'", "nothing: the folder: a folder with",
+    for words in ("card: croissant.json: license = None", "changed: part 't.csv' = sha256", "changed: part 'u.csv'", "nothing: the folder: a folder with",
                   "link: the folder", "models--org--tricked: the folder: refs/main", "models--org--unfinished", ".adding-x-1: the folder"):  # fmt: skip
         assert words in told
     assert "good:" not in told

@@ -552,6 +552,7 @@ def test_a_cluster_that_does_not_answer_is_one_fault_with_its_own_words(
         "tls_findings",
         "launcher_findings",
         "database_findings",
+        "catalogue_findings",
     ):
         monkeypatch.setattr(doctor, other, lambda *arguments: [])
     (finding,) = doctor.examine(site, tmp_path / "site.toml")

@@ -1,4 +1,4 @@
-"""What somebody has on the machine besides sessions, batch runs and Dask workers; and an end to all of it at once.
+"""What somebody has on the machine besides sessions, batch runs and Dask workers; and an end to one of it, or to all at once.
 
 The queue itself is the memory: jobs bear their person's name, by Slurm's word, and this hub's mark. So what runs is found
 after a log-out, from another machine, and when the kernel that began it is dead.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +17,16 @@ from spawners.orphans import RUN, SESSION, WORKER
 from spawners.stopping import stop
 from studiolo.errors import SlurmError
 from studiolo.language import _
+from studiolo.panels.groups import group_view, grouped, in_order
 from studiolo.slurm.client import Slurm
 from studiolo.slurm.snapshot import Cache, SnapshotPace
 from studiolo.slurm.states import Tagged
+from studiolo.views import JobView
 
 if TYPE_CHECKING:
     from spawners.engine import Engine
 
-__all__ = ["JobsCache", "others", "stop_everything"]
+__all__ = ["JobsCache", "in_queue", "others", "stop_everything", "stop_one"]
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +63,20 @@ def besides_sessions(jobs: Iterable[Tagged], person: str) -> list[Tagged]:
     return [job for job in jobs if job.person == person and job.kind != SESSION]
 
 
+def in_queue(caches: Mapping[str, JobsCache], person: str) -> tuple[JobView, ...]:
+    """A person's batch runs and Dask clusters on all clusters, at the last look: as panels show them."""
+    return in_order(view for name, cache in caches.items() for view in _views(name, cache.of(person)))
+
+
+def _views(cluster: str, jobs: Iterable[Tagged]) -> Iterator[JobView]:
+    known = {job.job: job for job in jobs}
+    for group in grouped(cluster, known.values()):
+        members = [known[job] for job in group.jobs]
+        asked = min((job.asked for job in members if job.asked is not None), default=None)
+        if view := group_view(group, [job.state for job in members], asked):
+            yield view
+
+
 def others(jobs: Iterable[Tagged]) -> dict[str, int]:
     """How many batch runs (a sweep is one), workers of Dask, and other jobs of Studiolo's these are."""
     found = list(jobs)
@@ -84,15 +100,33 @@ async def stop_everything(handler: Any, engine: Engine, user: Any) -> str:
     return troubles[0] if troubles else ""
 
 
-async def _cancel_all(engine: Engine, cluster: str, person: str) -> str:
+async def stop_one(engine: Engine, person: str, identity: str) -> str:
+    """Cancel a batch run or the workers of a Dask cluster, by the ``identity`` that :func:`in_queue` tells; of this person's
+    own jobs alone, whatever is sent. What is over already is none of them.
+
+    Returns what could not be done, in words; empty where it was.
+    """
+    cluster, _slash, tag = identity.partition("/")
+    if cluster not in engine.slurm:
+        return ""
+    trouble = await _cancel_all(engine, cluster, person, lambda job: f"{job.kind}/{job.name}" == tag)
+    await engine.jobs[cluster].get()
+    return trouble
+
+
+def _any(_job: Tagged) -> bool:
+    return True
+
+
+async def _cancel_all(engine: Engine, cluster: str, person: str, meant: Callable[[Tagged], bool] = _any) -> str:
     client = engine.slurm[cluster]
     try:
         for _round in range(ROUNDS):
-            jobs = [job.job for job in besides_sessions(await client.tagged(), person)]
+            jobs = [job.job for job in besides_sessions(await client.tagged(), person) if meant(job)]
             if not jobs:
                 break
             await client.cancel(person, jobs)
-            log.info("cancelled jobs %s of %s, who stops everything", jobs, person)
+            log.info("cancelled jobs %s of %s, who wants them stopped", jobs, person)
     except SlurmError as error:
         log.warning("not everything of %s is stopped: %s", person, error)
         return _(

@@ -14,27 +14,32 @@ from babel.numbers import format_decimal, format_percent
 from jupyterhub.handlers.pages import HomeHandler
 from jupyterhub.slugs import normalise_unicode
 from jupyterhub.utils import url_escape_path, url_path_join
+from markupsafe import Markup, escape
 from tornado import web
 
 from spawners.engine import SITE_SETTING, Engine, engine_for
-from spawners.everything import stop_everything
+from spawners.everything import in_queue, stop_everything, stop_one
 from spawners.extend import ExtensionRefused, extend, own_session
 from spawners.named import LONGEST_TITLE, NamedSessions, free_name, title_refusal
 from spawners.sessions import look_at, overview, resources_words, title_of
 from spawners.stopping import stop
 from studiolo.errors import RequestError
 from studiolo.language import _, language
+from studiolo.panels.page import PanelView, numbers, render, short
 from studiolo.request import check
 from studiolo.units import memory_words, minutes_words, number_words
+from studiolo.views import JobView
 
 __all__ = ["EXTENSIONS", "HomePage", "hours_words", "share_words"]
 
 MAX_BODY = 4096
 # Each form's action needs what the same needs over REST.
 SCOPES = {"new": "servers", "stop": "delete:servers", "extend": "servers", "delete": "delete:servers"}
-ALL = "stop-everything"
+ALL, ONE = "stop-everything", "stop-job"
 EXTENSIONS = (30, 60, 120, 240, 480, 1440)
 """Steps that the page offers, in minutes, as far as they are allowed."""
+IDENTITY, TITLE = "@identity@", "@title@"
+"""In the HTML of a button that stops one thing: where its identity stands, and what people call it."""
 
 
 def steps(most: int) -> list[tuple[int, str]]:
@@ -51,6 +56,21 @@ def hours_words(hours: float) -> str:
 def share_words(share: float | None) -> str:
     """A part of a whole in per cents; empty where it is not known."""
     return "" if share is None else format_percent(share, locale=language())
+
+
+def jobs_page(jobs: tuple[JobView, ...], now: float, button: str) -> Markup:
+    """Batch runs and Dask clusters as panels show them, with a button for each; empty where there are none."""
+    runs, clusters = (tuple(view for view in jobs if view.kind == kind) for kind in ("run", "cluster"))
+    parts = tuple(part for part, things in (("batch", runs), ("dask", clusters)) if things)
+    if not parts:
+        return Markup("")
+    page = PanelView(parts, now, runs=runs, clusters=clusters, live=True)
+
+    def filled(view: JobView) -> str:
+        title = f"{short(view.name)}{numbers(view.jobs)}"
+        return str(button).replace(IDENTITY, escape(view.identity)).replace(TITLE, escape(title))
+
+    return Markup(render(page, buttons=filled))  # noqa: S704  # it escapes whatever comes from anybody
 
 
 class HomePage(NamedSessions, HomeHandler):  # type: ignore[misc]  # JupyterHub has no types
@@ -83,6 +103,7 @@ class HomePage(NamedSessions, HomeHandler):  # type: ignore[misc]  # JupyterHub 
         kept = [s for s in user.all_spawners(include_default=False) if s.name not in active]
         return {
             "overview": seen,
+            "jobs_page": lambda button: jobs_page(in_queue(self.engine.jobs, user.name), now, button),
             "trouble": self.trouble,
             "kept": [{"name": s.name, "title": title_of(s), "last_activity": s.last_activity} for s in kept],
             "default_active": "" in active,
@@ -122,8 +143,8 @@ class HomePage(NamedSessions, HomeHandler):  # type: ignore[misc]  # JupyterHub 
 
     @web.authenticated
     async def post(self) -> None:
-        """One of the page's forms: ``action`` is ``new``, ``stop``, ``extend``, ``delete`` or ``stop-everything``. Comes back to
-        the page."""
+        """One of the page's forms: ``action`` is ``new``, ``stop``, ``extend``, ``delete``, ``stop-job`` or
+        ``stop-everything``. Comes back to the page."""
         if len(self.request.body) > MAX_BODY:
             raise web.HTTPError(413, "the form is too long")
         actions = {
@@ -131,6 +152,7 @@ class HomePage(NamedSessions, HomeHandler):  # type: ignore[misc]  # JupyterHub 
             "stop": self.stop,
             "extend": self.extend,
             "delete": self.delete_name,
+            ONE: self.stop_job,
             ALL: self.stop_everything,
         }
         chosen, name, user = self.get_body_argument("action", ""), self.get_body_argument("name", ""), self.current_user
@@ -138,7 +160,11 @@ class HomePage(NamedSessions, HomeHandler):  # type: ignore[misc]  # JupyterHub 
         if action is None:
             raise web.HTTPError(400, f"action must be one of {', '.join(actions)}")
         # As for the same over REST: a person's role may have been given less than JupyterHub ships.
-        needed = f"delete:servers!user={user.name}" if chosen == ALL else f"{SCOPES[chosen]}!server={user.name}/{name}"
+        needed = (
+            f"delete:servers!user={user.name}"
+            if chosen in (ALL, ONE)
+            else f"{SCOPES[chosen]}!server={user.name}/{name}"
+        )
         if not self.has_scope(needed):
             raise web.HTTPError(403, _("Your account may not do this here. Ask the support if it should."))
         where = await action(user, name)
@@ -161,6 +187,13 @@ class HomePage(NamedSessions, HomeHandler):  # type: ignore[misc]  # JupyterHub 
         """Stop a session, or its start; what takes longer than a moment goes on behind the page."""
         if name in user.spawners and user.spawners[name].active:
             await stop(self, self.engine, user, name)
+        return ""
+
+    async def stop_job(self, user: Any, name: str) -> str:
+        """Stop a batch run, or the workers of a Dask cluster."""
+        self.trouble = await stop_one(self.engine, user.name, name)
+        if self.trouble:
+            self.set_status(503)
         return ""
 
     async def stop_everything(self, user: Any, _name: str) -> str:

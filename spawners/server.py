@@ -662,8 +662,9 @@ class StudioloSpawner(batchspawner.BatchSpawnerBase):  # type: ignore[misc]  # b
             return
         used = record(self.name, options, request, Used.found(told, seen, request.cpus), ended)
         # Meanwhile another session of this name may have begun, with a spawner object of its own.
-        for spawner in (self, self.user.spawners[self.name]):
-            spawner.last_use = used
+        for spawner in (self, self.user.spawners.get(self.name)):
+            if spawner is not None:  # its name may be deleted at this moment
+                spawner.last_use = used
         kept.state = {**(kept.state or {}), "last_use": used}
         try:
             database.commit()

@@ -21,7 +21,7 @@ from tornado import web
 from spawners.callers import TAGLESS
 from spawners.endings import endings
 from spawners.engine import SITE_SETTING, Engine, engine_for
-from spawners.everything import others
+from spawners.everything import in_queue, others
 from spawners.extend import room_for
 from spawners.streams import EventStream
 from spawners.usage import Usage
@@ -33,6 +33,7 @@ from studiolo.site import Site
 from studiolo.slurm.reasons import pending_words
 from studiolo.slurm.states import JobState
 from studiolo.units import memory_words
+from studiolo.views import JobView
 
 if TYPE_CHECKING:
     from spawners.server import StudioloSpawner
@@ -145,18 +146,41 @@ def _usage(usage: Usage | None) -> dict[str, float | int | None] | None:
 
 
 def overview(user: Any, site_file: str, hub_url: str, now: float) -> dict[str, Any]:
-    """Everything about a person's sessions: ``{"now", "answers", "sessions", "others", "ended", "last"}``. Asks nobody."""
+    """Everything about a person's sessions: ``{"now", "answers", "sessions", "others", "jobs", "ended", "last"}``. Asks nobody.
+
+    ``others`` and ``jobs`` are ``None`` as long as the scheduler has never told what there is.
+    """
     engine = engine_for(site_file)
     seen = [_seen(user, spawner, hub_url) for spawner in user.spawners.values() if spawner.active]
     seen.sort(key=lambda one: (one.name != "", one.title.casefold()))
     clusters = {spawner.cluster for spawner in user.spawners.values() if spawner.active and spawner.cluster}
+    caches = engine.jobs
+    told = all(cache.last.facts is not None for cache in caches.values())
+    answers = all(engine.choosing.silent_since(name) is None for name in clusters)
     return {
         "now": int(now),
-        "answers": all(engine.choosing.silent_since(name) is None for name in clusters),
+        "answers": answers and all(cache.last.trouble is None for cache in caches.values()),
         "sessions": [described(one, engine.site, now) for one in seen],
-        "others": others(job for cache in engine.jobs.values() for job in cache.of(user.name)),
+        "others": others(job for cache in caches.values() for job in cache.of(user.name)) if told else None,
+        "jobs": [job_words(view) for view in in_queue(caches, user.name)] if told else None,
         "ended": endings(user, hub_url, now),
         "last": last_use(_records(user), engine.site, now),
+    }
+
+
+def job_words(view: JobView) -> dict[str, Any]:
+    """What is told of a batch run or Dask cluster; times in seconds since 1970."""
+    return {
+        "id": view.identity,
+        "kind": view.kind,
+        "title": view.name,
+        "state": view.state,
+        "words": view.words,
+        "jobs": list(view.jobs),
+        "asked": view.asked,
+        "started": view.started,
+        "expected": view.expected,
+        "ends": view.ends,
     }
 
 

@@ -19,7 +19,7 @@ _LATER: dict[str, str] = {
     "load_ipython_extension": "studiolo.magics",
     "map": "studiolo.jobs",
     "models": "studiolo.models",
-    "panel": "studiolo.panels",
+    "panel": "studiolo.panels.live",
     "receipts": "studiolo.billing",
     "record": "studiolo.batch.inside",
     "run": "studiolo.jobs",

@@ -1,4 +1,4 @@
-"""Plain sentences for notebooks: resources, moments and times left, as people say them. Pure, and English alone."""
+"""Plain sentences for notebooks: resources, moments and times left, as people say them. Pure, and English alone but for spans."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable
 
+from studiolo.language import _
 from studiolo.units import memory_words
 from studiolo.views import Resources
 
@@ -73,12 +74,14 @@ def span(seconds: float) -> str:
     """How long something is: ``"40 s"``, ``"12 min"``, ``"3 h 20 min"``, ``"2 d 4 h"``."""
     seconds = max(0, round(seconds))
     if seconds < 60:
-        return f"{seconds} s"
+        return _("%(number)s s", number=seconds)
     minutes = seconds // 60
     if minutes < 60:
-        return f"{minutes} min"
+        return _("%(number)s min", number=minutes)
     hours, minutes = divmod(minutes, 60)
     if hours < 24:
-        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    days, hours = divmod(hours, 24)
-    return f"{days} d {hours} h" if hours else f"{days} d"
+        whole, rest = _("%(number)s h", number=hours), _("%(number)s min", number=minutes) if minutes else ""
+    else:
+        days, hours = divmod(hours, 24)
+        whole, rest = _("%(number)s d", number=days), _("%(number)s h", number=hours) if hours else ""
+    return f"{whole} {rest}".rstrip()

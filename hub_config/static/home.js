@@ -23,6 +23,15 @@ const duration = (seconds) => {
 };
 const clock = (at) =>
   new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit" }).format(new Date((at - offset) * 1000));
+const sameDay = (one, other) => one.toDateString() === other.toDateString();
+const moment = (then) => {
+  const day = sameDay(then, new Date()) ? {} : { weekday: "short", day: "numeric", month: "short" };
+  return new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit", ...day }).format(then);
+};
+// The hub writes moments by its own clock: it does not know where people sit.
+const tellTimes = () => {
+  for (const told of document.querySelectorAll(".studiolo-jobs time")) told.textContent = moment(new Date(told.dateTime));
+};
 const hours = new Intl.NumberFormat(language, { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 
 const tick = () => {
@@ -44,6 +53,11 @@ const tick = () => {
   }
 };
 
+// That of what is told for whose change the page is fetched anew.
+const essence = (told) =>
+  JSON.stringify({ ...told, now: 0, sessions: told.sessions.map((session) => ({ ...session, cost: null })) });
+let before = essence(JSON.parse(home().dataset.told));
+
 // The hub's own page again, in place of what is shown; whoever is at a button stays there.
 const refresh = async () => {
   // JupyterHub wants to know that a page of its own asks.
@@ -62,15 +76,16 @@ const refresh = async () => {
   else if (kept) document.querySelector(".studiolo-more-sessions")?.append(document.adoptNode(kept));
   else list?.remove();
   offset = Number(home().dataset.now) - Date.now() / 1000;
+  before = essence(JSON.parse(home().dataset.told));
   if (within && focused) {
     [...home().querySelectorAll("[aria-label]")].find((each) => each.getAttribute("aria-label") === focused)?.focus();
   }
   confirmDeletions();
+  tellTimes();
   tick();
 };
 
 let refreshing = Promise.resolve();
-let before = null;
 let pause = 2_000; // ms before the next try, while the hub is away
 const follow = () => {
   const address = new URL(home().dataset.events, window.location);
@@ -80,12 +95,11 @@ const follow = () => {
     pause = 2_000;
     const told = JSON.parse(data);
     offset = told.now - Date.now() / 1000;
-    const shape = JSON.stringify({ ...told, now: 0, sessions: told.sessions.map((session) => ({ ...session, cost: null })) });
     // Nobody's choice is to vanish below the hand: what is open is left until it is closed.
     const open = document.activeElement?.tagName === "SELECT" || home().querySelector("details[open]");
-    if (shape !== before && !open) {
-      if (before !== null) refreshing = refreshing.then(refresh).catch(() => {});
-      before = shape;
+    if (essence(told) !== before && !open) {
+      before = essence(told);
+      refreshing = refreshing.then(refresh).catch(() => {});
     }
   };
   events.onerror = () => {
@@ -102,6 +116,7 @@ const confirmDeletions = () => {
 };
 
 confirmDeletions();
+tellTimes();
 tick();
 setInterval(tick, 1000);
 follow();

@@ -11,9 +11,8 @@ import asyncio
 import logging
 import os
 import time
-from collections import defaultdict
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from studiolo.cost import amount, price_per_hour
@@ -23,29 +22,22 @@ from studiolo.errors import SlurmError
 from studiolo.gauges import Gauges, joules_of_node
 from studiolo.meter import Meter
 from studiolo.nvml import Gpus
+from studiolo.panels.groups import Group, group_view, grouped, in_order
 from studiolo.panels.page import PanelView
 from studiolo.session import Session
 from studiolo.site import Site
 from studiolo.slurm.budgets import Budgets
-from studiolo.slurm.reasons import pending_words
-from studiolo.slurm.states import JobState, Tagged
-from studiolo.views import CANCEL, BudgetView, JobView, Kind, Live, Resources, SessionView, State, announced
+from studiolo.slurm.states import JobState
+from studiolo.views import CANCEL, BudgetView, JobView, Live, Resources, SessionView, announced
 from studiolo.wording import Clock, local, moment, resources_words
 
-__all__ = ["Board", "Found", "budget_of", "described", "grouped", "resources_of", "this_session"]
+__all__ = ["Board", "Found", "budget_of", "described", "resources_of", "this_session"]
 
 log = logging.getLogger(__name__)
 
 FIND_SECONDS = 60.0
 BUDGET_SECONDS = 300.0
 AGAIN_SECONDS = 5.0
-
-_KINDS: Mapping[str, tuple[Kind, str]] = {
-    "session": ("session", "A session"),
-    "run": ("run", "Batch run"),
-    "dask": ("cluster", "Dask workers"),
-}
-
 
 # --- Plain decisions -------------------------------------------------------------------------------------------------
 
@@ -95,60 +87,6 @@ def budget_of(budgets: Budgets, person: str, account: str, site: Site) -> Budget
     hours = budgets.gpu_hours(person, name)
     title = site.accounts[account].title if account in site.accounts else ""
     return BudgetView(account, title, hours.used, hours.limit)
-
-
-@dataclass(frozen=True)
-class Group:
-    """Jobs in the queue with one tag: a session, a run's tasks, the workers of one Dask cluster."""
-
-    cluster: str
-    kind: str
-    name: str
-    jobs: tuple[int, ...]
-
-    @property
-    def names(self) -> set[str]:
-        """By what it may be known to whom it belongs: a cluster's tag has its owner before its own name."""
-        return {self.name, self.name.rpartition(".")[2]}
-
-
-def grouped(cluster: str, tagged: Iterable[Tagged], without: Iterable[int]) -> tuple[Group, ...]:
-    """Put jobs together by their tags, those in ``without`` and kinds that nobody knows left out."""
-    left_out = set(without)
-    found: dict[tuple[str, str], list[int]] = defaultdict(list)
-    for one in tagged:
-        if one.job not in left_out and one.kind in _KINDS:
-            found[one.kind, one.name].append(one.job)
-    return tuple(Group(cluster, kind, name, tuple(sorted(jobs))) for (kind, name), jobs in sorted(found.items()))
-
-
-def group_view(group: Group, states: Sequence[JobState | None]) -> JobView | None:
-    """What Slurm says of a group; ``None`` once all of it is over."""
-    kind, name = _KINDS[group.kind]
-    known = [state for state in states if state is not None]
-    if known and len(known) == len(states) and all(state.is_over for state in known):
-        return None
-    running = [state for state in known if state.runs_somewhere]
-    waiting = [state for state in known if state.is_pending]
-    state: State = "running" if running else "waiting" if waiting else "unknown"
-    words = f"On {', '.join(sorted({one.node for one in running})[:4])}." if running else ""
-    if waiting and not running:
-        words = pending_words(waiting[0].reason)
-    elif waiting:
-        words += f" {len(waiting)} of its jobs wait."
-    return JobView(
-        kind=kind,
-        identity=f"{group.cluster}/{group.kind}/{group.name}",
-        name=f"{name} {group.name}" if group.kind == "run" else name,
-        state=state,
-        words=words.strip(),
-        jobs=group.jobs,
-        cluster=group.cluster,
-        started=min((one.start for one in running if one.start is not None), default=None),
-        expected=min((one.start for one in waiting if one.start is not None), default=None) if not running else None,
-        ends=max((one.end for one in running if one.end is not None), default=None),
-        actions=(CANCEL,),
-    )
 
 
 def this_session(desk: Desk, now: float) -> SessionView | None:
@@ -245,9 +183,9 @@ class Board:
             taken=now,
             session=self._session(now),
             gauges=tuple(gauges),
-            jobs=_ordered(view for _found, view in others),
-            clusters=_ordered(view for _thing, view in things if view.kind == "cluster"),
-            runs=_ordered(view for _thing, view in things if view.kind in ("run", "sweep")),
+            jobs=in_order(view for _found, view in others),
+            clusters=in_order(view for _thing, view in things if view.kind == "cluster"),
+            runs=in_order(view for _thing, view in things if view.kind in ("run", "sweep")),
             trouble=self._trouble(now),
         )
 
@@ -335,8 +273,3 @@ def _seen(thing: Live) -> JobView | None:
     except Exception:  # one that can not be shown must not hide all others
         log.exception("the panel can not show %r", type(thing))
         return None
-
-
-def _ordered(views: Iterable[JobView]) -> tuple[JobView, ...]:
-    """What is not over first, the latest first."""
-    return tuple(sorted(views, key=lambda view: (view.is_over, -(view.started or view.asked or 0.0), view.identity)))

@@ -1,16 +1,20 @@
-"""One pure function from what is known to what is seen: the same HTML in a widget, in a saved notebook and in tests.
+"""One pure function from what is known to what is seen: the same HTML in a widget, in a saved notebook, on the hub's home page
+and in tests.
 
 Whatever people or Slurm have named is escaped. Colours are JupyterLab's, so that light and dark are right, and never tell
-anything that no word tells. ``<meter>`` and ``<progress>`` say their figures to who can not see them. No script is needed.
+anything that no word tells; the hub's stylesheet gives those names its own. ``<meter>`` and ``<progress>`` say their figures to
+who can not see them. No script is needed. What the hub shows too, lists, is told in the language that is spoken.
 """
 
 from __future__ import annotations
 
 import html
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
 
 from studiolo.cost import amount_words, money_words
+from studiolo.language import _, later, plural
 from studiolo.views import Amount, BudgetView, GaugeView, JobView, SessionView, State
 from studiolo.wording import Clock, local, moment, resources_words, span
 
@@ -19,24 +23,33 @@ __all__ = ["PARTS", "PanelView", "render", "text"]
 PARTS = ("session", "gauges", "jobs", "dask", "batch")
 """The parts of a panel, in their order."""
 
-TITLES = {"session": "This session", "gauges": "In use", "jobs": "My other jobs", "dask": "Dask", "batch": "Batch runs"}
+TITLES = {
+    "session": "This session",
+    "gauges": "In use",
+    "jobs": "My other jobs",
+    "dask": "Dask",
+    "batch": later("Batch runs"),
+}
 NOTHING = {
     "jobs": "Nothing else of yours is in the queue.",
     "dask": "No Dask cluster: studiolo.cluster(workers=4) starts one.",
     "batch": 'No batch run: studiolo.run("notebook.ipynb") starts one.',
 }
 WORDS: dict[State, str] = {
-    "waiting": "Waiting",
-    "starting": "Starting",
-    "running": "Running",
-    "stopping": "Stopping",
+    "waiting": later("Waiting"),
+    "starting": later("Starting"),
+    "running": later("Running"),
+    "stopping": later("Stopping"),
     "done": "Done",
     "failed": "Failed",
     "cancelled": "Cancelled",
-    "unknown": "Not known",
+    "unknown": later("Not known"),
 }
 MOST_SHOWN = 50
 LONGEST_NAME = 80
+
+Buttons = Callable[[JobView], str]
+"""The HTML of what can be done with one thing, behind all that is said of it."""
 
 
 @dataclass(frozen=True)
@@ -85,24 +98,29 @@ font-size:var(--jp-ui-font-size1,13px);line-height:1.45;max-width:60rem;overflow
 """
 
 
-def render(view: PanelView, clock: Clock = local) -> str:
-    """The panel as HTML."""
-    body = "".join(_blocks(view, clock))
+def no_buttons(_view: JobView) -> str:
+    """None: a widget's are widgets."""
+    return ""
+
+
+def render(view: PanelView, clock: Clock = local, buttons: Buttons = no_buttons) -> str:
+    """The panel as HTML; what ``buttons`` gives is taken as it is."""
+    body = "".join(_blocks(view, clock, buttons))
     return f'<div class="studiolo-panel"><style>{STYLE}</style>{body}</div>'
 
 
-def _blocks(view: PanelView, clock: Clock) -> Iterator[str]:
+def _blocks(view: PanelView, clock: Clock, buttons: Buttons) -> Iterator[str]:
     if view.trouble:
         yield f'<p class="trouble">{_safe(view.trouble)}</p>'
     for part in view.parts:
-        title = TITLES[part]
+        title = _safe(_(TITLES[part]))
         yield f'<section aria-label="{title}"><h3>{title}</h3>'
         if part == "session":
             yield _session(view.session, view.taken, clock)
         elif part == "gauges":
             yield _gauges(view.gauges)
         else:
-            yield _list(view.things(part), NOTHING[part], view.taken, clock)
+            yield _list(view.things(part), NOTHING[part], view.taken, clock, buttons)
         yield "</section>"
     if view.told:
         yield f'<p role="status">{_safe(view.told)}</p>'
@@ -184,16 +202,17 @@ def _meter(name: str, share: float | None) -> str:
     return f'<meter aria-label="{_safe(name)}" min="0" max="1" value="{share:.3f}">{share:.0%}</meter>'
 
 
-def _list(things: Sequence[JobView], nothing: str, now: float, clock: Clock) -> str:
+def _list(things: Sequence[JobView], nothing: str, now: float, clock: Clock, buttons: Buttons) -> str:
     if not things:
         return f"<p>{_safe(nothing)}</p>"
-    items = "".join(_item(thing, now, clock) for thing in things[:MOST_SHOWN])
-    more = f"<p>and {len(things) - MOST_SHOWN} more.</p>" if len(things) > MOST_SHOWN else ""
-    return f"<ul>{items}</ul>{more}"
+    items = "".join(_item(thing, now, clock, buttons) for thing in things[:MOST_SHOWN])
+    more = _("and %(count)s more.", count=len(things) - MOST_SHOWN) if len(things) > MOST_SHOWN else ""
+    return f"<ul>{items}</ul>" + (f"<p>{_safe(more)}</p>" if more else "")
 
 
-def _item(view: JobView, now: float, clock: Clock) -> str:
-    head = f"<p><strong>{_safe(short(view.name))}</strong> · {WORDS[view.state]}{_safe(numbers(view.jobs))}</p>"
+def _item(view: JobView, now: float, clock: Clock, buttons: Buttons) -> str:
+    state = f"{_(WORDS[view.state])}{numbers(view.jobs)}"
+    head = f"<p><strong>{_safe(short(view.name))}</strong> · {_safe(state)}</p>"
     words = f"<p>{_safe(view.words)}</p>" if view.words else ""
     progress = ""
     if view.of:
@@ -201,10 +220,10 @@ def _item(view: JobView, now: float, clock: Clock) -> str:
         unit = f" {_safe(view.unit)}" if view.unit else ""
         bar = f'<progress aria-label="Progress" max="{view.of}" value="{done}"></progress>'
         progress = f"{bar}<p>{done} of {view.of}{unit}</p>"
-    aside = " · ".join(_safe(fact) for fact in facts(view, now, clock))
+    aside = " · ".join(_facts(view, now, clock))
     link = f" {_link(view.link, view.link_words or 'Open')}" if view.link else ""
     last = f'<p class="aside">{aside}{link}</p>' if aside or link else ""
-    return f'<li class="{view.state}">{head}{words}{progress}{last}</li>'
+    return f'<li class="{view.state}">{head}{words}{progress}{last}{buttons(view)}</li>'
 
 
 def short(name: str) -> str:
@@ -217,28 +236,37 @@ def numbers(jobs: Sequence[int]) -> str:
     """Such as ``" · job 7"``, or how many there are where they are many."""
     if not jobs:
         return ""
-    return f" · job {jobs[0]}" if len(jobs) == 1 else f" · {len(jobs)} jobs"
+    told = (
+        _("job %(number)s", number=jobs[0]) if len(jobs) == 1 else plural("%(count)s job", "%(count)s jobs", len(jobs))
+    )
+    return f" · {told}"
 
 
-def facts(view: JobView, now: float, clock: Clock) -> Iterator[str]:
-    """Times, resources and cost of one thing, a few words each."""
+def _facts(view: JobView, now: float, clock: Clock) -> Iterator[str]:
+    """Times, resources and cost of one thing, a few words each, as HTML."""
     if view.state == "waiting":
         if view.asked is not None:
-            yield f"waiting for {span(now - view.asked)}"
+            yield _safe(_("waiting for %(span)s", span=span(now - view.asked)))
         if view.expected is not None:
-            yield f"expected to start {moment(view.expected, now, clock)}"
+            yield _safe(_("expected to start %(moment)s")) % {"moment": _time(view.expected, now, clock)}
     elif view.is_over:
         if view.ended is not None:
-            yield f"ended {moment(view.ended, now, clock)}"
+            yield f"ended {_time(view.ended, now, clock)}"
     elif view.ends is not None:
-        yield f"until {moment(view.ends, now, clock)} at most"
+        yield _safe(_("until %(moment)s at most")) % {"moment": _time(view.ends, now, clock)}
     if view.resources is not None:
         each = " each" if len(view.jobs) > 1 else ""
-        yield f"{resources_words(view.resources)}{each}"
+        yield _safe(f"{resources_words(view.resources)}{each}")
     if view.spent is not None and (view.started is not None or view.is_over):
-        yield amount_words(view.spent)
+        yield _safe(amount_words(view.spent))
     if view.ceiling is not None and not view.is_over:
-        yield f"at most {money_words(view.ceiling) or amount_words(view.ceiling)}"
+        yield _safe(f"at most {money_words(view.ceiling) or amount_words(view.ceiling)}")
+
+
+def _time(at: float, now: float, clock: Clock) -> str:
+    # A page with a script can tell it by its reader's clock: the hub does not know in which zone people sit.
+    stamp = datetime.fromtimestamp(at, timezone.utc).isoformat(timespec="seconds")
+    return f'<time datetime="{stamp}">{_safe(moment(at, now, clock))}</time>'
 
 
 def _link(address: str, words: str) -> str:
@@ -274,7 +302,7 @@ def text(view: PanelView, clock: Clock = local) -> str:
 
 def _line(view: JobView) -> str:
     progress = f" {view.done or 0} of {view.of} {view.unit}".rstrip() if view.of else ""
-    return f"{short(view.name)}{numbers(view.jobs)}: {WORDS[view.state]}.{progress} {view.words}".rstrip()
+    return f"{short(view.name)}{numbers(view.jobs)}: {_(WORDS[view.state])}.{progress} {view.words}".rstrip()
 
 
 def _one_line(line: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from studiolo.slurm.facts import PendingJob
 from studiolo.slurm.states import PENDING_STATES, RUNNING_STATES, JobState, Owned, Tagged
@@ -54,16 +55,21 @@ def parse_queue(output: str) -> dict[int, JobState]:
     for line in output.splitlines():
         if not line.strip():
             continue
-        number, state, reason, node, start, end = line.split("|")
-        jobs[int(number)] = JobState(
-            job=int(number),
-            state=state,
-            reason=reason or "None",
-            node="" if node in ("n/a", "(null)") else node,
-            start=_seconds(start),
-            end=_seconds(end),
-        )
+        number, *fields = line.split("|")
+        jobs[int(number)] = _queued(int(number), fields)
     return jobs
+
+
+def _queued(job: int, fields: Sequence[str]) -> JobState:
+    state, reason, node, start, end = fields
+    return JobState(
+        job=job,
+        state=state,
+        reason=reason or "None",
+        node="" if node in ("n/a", "(null)") else node,
+        start=_seconds(start),
+        end=_seconds(end),
+    )
 
 
 def parse_accounting(output: str) -> dict[int, JobState]:
@@ -97,7 +103,7 @@ def parse_ended(job: int, fields: Sequence[str]) -> JobState:
 
 def tagged_format(nonce: str) -> str:
     """The format of ``squeue`` for :func:`parse_tagged`: ``nonce``, new and random each time, frames every line."""
-    return f"{nonce}|%A|%u|%T|%k|{nonce}"
+    return f"{nonce}|%A|%u|%T|%r|%B|%S|%e|%V|%k|{nonce}"
 
 
 def parse_tagged(output: str, nonce: str, mark: str) -> tuple[Tagged, ...]:
@@ -105,13 +111,18 @@ def parse_tagged(output: str, nonce: str, mark: str) -> tuple[Tagged, ...]:
     nothing, since a comment may hold line breaks. Raises ``ValueError`` where the last line is half."""
     if output and not output.endswith("\n"):
         raise ValueError(f"the last line is half: {output[-200:]!r}")
-    line = re.compile(rf"{nonce}\|(\d+)\|([a-z_][a-z0-9_.-]*)\|([A-Z_]+)\|([!-{{}}~]+)\|{nonce}", re.ASCII)
+    word = r"([^|\n]*)"
+    line = re.compile(
+        rf"{nonce}\|(\d+)\|([a-z_][a-z0-9_.-]*)\|([A-Z_]+\|{word}\|{word}\|{word}\|{word})\|{word}\|([!-{{}}~]+)\|{nonce}",
+        re.ASCII,
+    )
     found = []
     for text in output.split("\n"):
-        match = line.fullmatch(text)
-        if match and match[3] in PENDING_STATES | RUNNING_STATES:
-            found.append(parse_tag(int(match[1]), match[2], match[4], mark))
-    return tuple(tagged for tagged in found if tagged)
+        if (match := line.fullmatch(text)) and (tagged := parse_tag(int(match[1]), match[2], match[9], mark)):
+            state = _queued(tagged.job, match[3].split("|"))
+            if state.state in PENDING_STATES | RUNNING_STATES:
+                found.append(replace(tagged, state=state, asked=_seconds(match[8])))
+    return tuple(found)
 
 
 def owned_format(nonce: str) -> str:

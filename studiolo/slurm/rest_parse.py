@@ -223,9 +223,10 @@ def parse_tagged_jobs(answer: object, mark: str) -> tuple[Tagged, ...]:
         person, comment = job.get("user_name"), job.get("comment")
         if not isinstance(person, str) or not isinstance(comment, str):
             raise ValueError("a job without a person or comment")
-        if _state(job.get("job_state")) in PENDING_STATES | RUNNING_STATES:
-            found.append(parse_tag(read_integer(job.get("job_id")), person, comment, mark))
-    return tuple(tagged for tagged in found if tagged)
+        tagged = parse_tag(read_integer(job.get("job_id")), person, comment, mark)
+        if tagged and (state := _job_state(job)).state in PENDING_STATES | RUNNING_STATES:
+            found.append(replace(tagged, state=state, asked=read_number(job.get("submit_time")) or None))
+    return tuple(found)
 
 
 def parse_owned_jobs(answer: object, mark: str) -> tuple[Owned, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 __all__ = ["JobState", "Owned", "Tagged"]
 
@@ -67,12 +67,16 @@ class Tagged:
     """A job in the queue whose comment says that it is this hub's: ``kind`` is what it is, ``name`` which one.
 
     ``person`` is whose job it is, by Slurm's word. The comment is only a hint: people can write any into their own jobs.
+    ``state`` is how it was at that moment, ``asked`` when it was submitted (seconds since 1970), ``None`` where the answer
+    does not tell; neither makes it another job.
     """
 
     job: int
     person: str
     kind: str
     name: str
+    state: JobState | None = field(default=None, compare=False, kw_only=True)
+    asked: int | None = field(default=None, compare=False, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from hubclient import Hub, until
 from pages import log_in
 from playwright.sync_api import Browser, Page, expect
 from reconfigured import restart
 
 from slurmbox import box as slurmbox
+from studiolo.site import load
 
 PERSON = 7
 SECOND = "second"
@@ -107,6 +109,52 @@ def test_a_session_is_a_card_that_is_live(page: Page, access: Mapping[str, Any],
     expect(card.locator(".studiolo-left")).to_have_text(re.compile(r"^2 h 5\d min$"))
 
     expect(card.get_by_role("link", name="Open My session")).to_have_attribute("href", re.compile(rf"/user/{both}/"))
+
+
+def submit(hub: Hub, person: str, comment: str) -> int:
+    """A job of the person's that sleeps, or waits to: the cluster's CPU nodes are few."""
+    command = ("sbatch", "--parsable", "-p", "cpu", "-A", "playground", "--uid", person, "--mem=50M", "--chdir=/")
+    return int(hub.slurm(*command, "--output=/dev/null", f"--comment={comment}", "--wrap=sleep 900"))
+
+
+def test_batch_runs_and_clusters_stand_below_and_each_is_stopped_alone(
+    page: Page, access: Mapping[str, Any], hub: Hub, both: str, site_file: Any
+) -> None:
+    site, other = load(site_file), str(access["users"][PERSON + 1]["name"])
+    run, kept = submit(hub, both, site.tag("run", "first")), submit(hub, both, site.tag("run", "second"))
+    workers = [submit(hub, both, site.tag("dask", "second.c1")) for _worker in range(2)]
+    strangers = submit(hub, other, site.tag("run", "theirs"))
+    try:
+        log_in(page, access, PERSON)
+        page.goto(f"{access['url']}hub/home")
+        jobs = page.get_by_role("region", name="Batch runs and Dask clusters")
+        stop = jobs.get_by_role("button", name=f"Stop Batch run first · job {run}")
+        expect(stop).to_be_visible(timeout=90_000)  # the next look at the queue, by itself
+        expect(jobs.get_by_role("listitem")).to_have_count(3)
+        expect(jobs.get_by_role("button", name="Stop Dask workers · 2 jobs")).to_be_visible()
+        expect(jobs).not_to_contain_text("theirs")
+        for scheme in ("light", "dark"):
+            page.emulate_media(color_scheme=scheme)
+            for width in (1280, 390):
+                page.set_viewport_size({"width": width, "height": 900})
+                told = Axe().run(page, context=".studiolo-jobs", options={"resultTypes": ["violations"]}).response
+                assert told["violations"] == [], (scheme, width)
+                assert page.evaluate("() => document.documentElement.scrollWidth <= innerWidth"), (scheme, width)
+        picture(page, "home-jobs")
+
+        xsrf = page.locator("#studiolo-home").get_attribute("data-xsrf")
+        forged = {"action": "stop-job", "name": f"{next(iter(site.clusters))}/run/theirs"}
+        assert page.request.post(f"{access['url']}hub/home", form=forged).status == 403
+        assert page.request.post(f"{access['url']}hub/home", form={**forged, "_xsrf": str(xsrf)}).status == 200
+
+        stop.press("Enter")
+        until("the end of one run", lambda: run not in hub.jobs(both))
+        expect(stop).to_have_count(0)
+        expect(jobs.get_by_role("listitem")).to_have_count(2)
+        assert {kept, *workers} <= set(hub.jobs(both))
+        assert strangers in hub.jobs(other)
+    finally:
+        hub.slurm("scancel", *map(str, (run, kept, *workers, strangers)))
 
 
 def test_it_says_so_while_the_scheduler_is_silent(

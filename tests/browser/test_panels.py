@@ -28,7 +28,7 @@ print("in the end the run is", run.state)"""
 # The very poller: what it does for nobody can not be seen from outside.
 UNSEEN = """import asyncio
 from studiolo.desk import desk
-from studiolo.panels import _pollers
+from studiolo.panels.live import _pollers
 while any(panel.is_shown for panel in _pollers[desk()]._panels):
     await asyncio.sleep(0.2)
 print("nobody looks at a panel")"""

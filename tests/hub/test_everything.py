@@ -21,7 +21,7 @@ def submit(hub: Hub, person: str, comment: str) -> int:
 def told(hub: Hub, person: str) -> dict[str, int]:
     """What the home page says of jobs besides sessions."""
     answer = hub.call("GET", "studiolo/sessions", token=hub.own_token(person))
-    return dict(answer.json()["others"])
+    return dict(answer.json()["others"] or {})  # nothing before the first look
 
 
 def test_everything_of_one_person_ends_at_the_press_of_one_button(

@@ -97,7 +97,8 @@ class FakePrograms:
         # /proc tells the environment and the arguments as they were handed over, before the shell adds its own.
         self._install(
             name,
-            f"n=$(ls -d {note}.*.argv 2>/dev/null | wc -l)\n"
+            # Two at the same moment are two calls.
+            f"n=0; until mkdir {note}.$n 2>/dev/null || [ $n -gt 999 ]; do n=$((n + 1)); done\n"
             f"cat /proc/$$/environ >{note}.$n.environ\n"
             f"pwd -P >{note}.$n.folder\n"
             f"umask >{note}.$n.umask\n"
@@ -115,7 +116,8 @@ class FakePrograms:
     def called(self, name: str) -> list[Call]:
         """All calls of one program, in order."""
         calls = []
-        for number in range(len(list(self.calls.glob(f"{name}.*.argv")))):
+        # The last thing that is written of each.
+        for number in sorted(int(path.suffixes[-2][1:]) for path in self.calls.glob(f"{name}.*.argv")):
             base = f"{self.calls}/{name}.{number}"
             argv = Path(f"{base}.argv").read_text(encoding="utf-8").split("\0")[:-1]
             pairs = Path(f"{base}.environ").read_text(encoding="utf-8").split("\0")[:-1]

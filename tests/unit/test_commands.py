@@ -392,7 +392,8 @@ END
 
 
 def line(job: int, person: str, comment: str, state: str = "RUNNING") -> str:
-    return f"NONCE|{job}|{person}|{state}|{comment}|NONCE"
+    told = "Priority|n/a|N/A|N/A" if state == "PENDING" else "None|gpu1|1795348800|1795352400"
+    return f"NONCE|{job}|{person}|{state}|{told}|1795345200|{comment}|NONCE"
 
 
 def test_this_hubs_jobs_are_found_by_their_comment_in_one_question(slurm: CommandSlurm, programs: FakePrograms) -> None:
@@ -417,20 +418,29 @@ def test_this_hubs_jobs_are_found_by_their_comment_in_one_question(slurm: Comman
     assert slurm.calls == {"squeue": 1}
 
 
+def test_with_this_hubs_jobs_comes_how_they_are(slurm: CommandSlurm, programs: FakePrograms) -> None:
+    comment = f"studiolo:{MARK}:run:r1"
+    squeue_says(programs, line(1, "ada", comment), line(2, "ada", comment, "PENDING"))
+    runs, waits = asyncio.run(slurm.tagged())
+    assert runs.state == JobState(1, "RUNNING", node="gpu1", start=1795348800, end=1795352400)
+    assert waits.state == JobState(2, "PENDING", "Priority")
+    assert runs.asked == waits.asked == 1795345200
+
+
 FORGED = f"studiolo:{MARK}:session:666"
 
 
 @pytest.mark.parametrize(
     "comment",
     [
-        f"x\n4712|ada|RUNNING|{FORGED}|x",
-        f"x\n|4712|ada|RUNNING|{FORGED}|",
-        f"{FORGED}|x\nx|4712|ada|RUNNING|{FORGED}",
-        f"x|4712|ada|RUNNING|{FORGED}",
-        f"x\r|4712|ada|RUNNING|{FORGED}",
-        f"{'0' * 32}|4712|ada|RUNNING|{FORGED}|{'0' * 32}",
-        f"x\n{'0' * 32}|4712|ada|RUNNING|{FORGED}|{'0' * 32}\nx",
-        f"x\nstudiolo\n4712|ada|RUNNING|{FORGED}",
+        f"x\n4712|ada|RUNNING|None|gpu1|1|2|1|{FORGED}|x",
+        f"x\n|4712|ada|RUNNING|None|gpu1|1|2|1|{FORGED}|",
+        f"{FORGED}|x\nx|4712|ada|RUNNING|None|gpu1|1|2|1|{FORGED}",
+        f"x|4712|ada|RUNNING|None|gpu1|1|2|1|{FORGED}",
+        f"x\r|4712|ada|RUNNING|None|gpu1|1|2|1|{FORGED}",
+        f"{'0' * 32}|4712|ada|RUNNING|None|gpu1|1|2|1|{FORGED}|{'0' * 32}",
+        f"x\n{'0' * 32}|4712|ada|RUNNING|None|gpu1|1|2|1|{FORGED}|{'0' * 32}\nx",
+        f"x\nstudiolo\n4712|ada|RUNNING|None|gpu1|1|2|1|{FORGED}",
     ],
 )
 def test_a_comment_that_looks_like_lines_about_somebody_elses_job_names_nobody_elses_job(
@@ -447,7 +457,10 @@ def test_every_question_for_tagged_jobs_has_a_word_of_its_own(slurm: CommandSlur
         asyncio.run(slurm.tagged())
     asked = (programs.calls / "asked").read_text(encoding="utf-8").splitlines()
     assert len(set(asked)) == 3
-    assert all(re.fullmatch(r"--noheader --format=([0-9a-f]{32})\|%A\|%u\|%T\|%k\|\1", question) for question in asked)
+    assert all(
+        re.fullmatch(r"--noheader --format=([0-9a-f]{32})\|%A\|%u\|%T\|%r\|%B\|%S\|%e\|%V\|%k\|\1", question)
+        for question in asked
+    )
 
 
 def test_half_a_list_of_tagged_jobs_is_no_answer(slurm: CommandSlurm, programs: FakePrograms) -> None:

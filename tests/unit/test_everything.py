@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
-from spawners.everything import JobsCache, others, stop_everything
+import pytest
+
+from spawners.everything import JobsCache, in_queue, others, stop_everything, stop_one
 from studiolo.errors import SlurmUnavailable
-from studiolo.slurm.states import Tagged
+from studiolo.slurm.states import JobState, Tagged
 
 JOBS = [
     Tagged(1, "ada", "session", "s1"),
@@ -96,3 +98,47 @@ def test_where_the_scheduler_is_silent_that_is_said_and_the_other_cluster_is_not
     assert "Try again" in asyncio.run(stop_everything(None, found, ADA))
     assert small.cancelled == [("ada", [9])]
     assert "main" in found.swept
+
+
+def test_what_is_in_the_queue_is_shown_as_in_a_panel_of_ones_own_alone() -> None:
+    async def look() -> list[tuple[str, str, tuple[int, ...], float | None]]:
+        runs, waits = JobState(2, "RUNNING", node="n1", start=50), JobState(3, "PENDING", "Priority", start=99)
+        jobs = [
+            Tagged(2, "ada", "run", "r1", state=runs, asked=40),
+            Tagged(3, "ada", "run", "r1", state=waits, asked=30),
+            Tagged(5, "ada", "dask", "s1.c1", state=waits, asked=60),
+            *JOBS[-2:],
+        ]
+        caches = {"main": JobsCache(Queue(jobs)), "small": JobsCache(Queue([], silent=True))}  # type: ignore[arg-type]
+        await asyncio.gather(*(cache.get() for cache in caches.values()))
+        return [(view.identity, view.state, view.jobs, view.asked) for view in in_queue(caches, "ada")]
+
+    assert asyncio.run(look()) == [
+        ("main/dask/s1.c1", "waiting", (5,), 60),
+        ("main/run/r1", "running", (2, 3), 30),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("identity", "gone"),
+    [
+        ("main/run/r1", [2, 3]),
+        ("main/dask/s1.c1", [5]),
+        ("main/session/s1", []),
+        ("main/run/r3", []),
+        ("small/run/r1", []),
+        ("elsewhere/run/r1", []),
+        ("main/run", []),
+        ("", []),
+    ],
+)
+def test_one_thing_is_stopped_of_ones_own_and_whatever_is_sent_nothing_else(identity: str, gone: list[int]) -> None:
+    main, small = Queue(JOBS), Queue([])
+    assert asyncio.run(stop_one(engine(main=main, small=small), "ada", identity)) == ""
+    assert [job.job for job in JOBS if job not in main.jobs] == gone
+    assert all(person == "ada" for person, _jobs in main.cancelled)
+
+
+def test_one_thing_that_could_not_be_stopped_is_said() -> None:
+    found = engine(main=Queue(JOBS, silent=True))
+    assert "Try again" in asyncio.run(stop_one(found, "ada", "main/run/r1"))

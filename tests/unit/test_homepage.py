@@ -15,15 +15,17 @@ from tornado.web import HTTPError
 
 from hub_config.assets import ASSETS
 from spawners import sessions
-from spawners.home import HomePage, hours_words, share_words, steps
+from spawners.everything import in_queue
+from spawners.home import HomePage, hours_words, jobs_page, share_words, steps
 from spawners.rightsize import Used, record
 from spawners.sessions import Seen, described, last_use
 from spawners.usage import Usage
 from studiolo.language import _, language, plural, speak
 from studiolo.request import check
 from studiolo.site import Site
-from studiolo.slurm.states import JobState
+from studiolo.slurm.states import JobState, Tagged
 from studiolo.units import memory_words, minutes_words, number_words
+from studiolo.views import JobView
 
 NOW, HOUR = 1_000_000, 3600
 NOTHING: dict[str, Any] = {
@@ -31,6 +33,7 @@ NOTHING: dict[str, Any] = {
     "answers": True,
     "sessions": [],
     "others": {"runs": 0, "workers": 0, "others": 0},
+    "jobs": [],
     "ended": [],
     "last": None,
 }
@@ -41,10 +44,10 @@ BARE = "{% block title %}{% endblock %}{% block stylesheet %}{% endblock %}{% bl
 
 def html(*cards: dict[str, Any], **more: Any) -> str:
     loader = ChoiceLoader([DictLoader({"page.html": BARE}), FileSystemLoader(TEMPLATES)])
-    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    environment = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, enable_async=True)
     values: dict[str, Any] = {
         "_": _, "plural": plural, "language": language, "studiolo_title": "S", "base_url": "/hub/", "xsrf_token": "X",
-        "user": SimpleNamespace(name="ada", escaped_name="ada"), "allow_named_servers": True, "studiolo_sessions": 3,
+        "user": SimpleNamespace(name="ada", escaped_name="ada"), "allow_named_servers": True, "studiolo_sessions": 3, "jobs_page": lambda button: jobs_page((), NOW, button),
         "overview": NOTHING | {"sessions": list(cards)}, "trouble": "", "kept": [],
         "default_active": False, "last_choice": "", "last_link": "", "steps": steps, "minutes_words": minutes_words,
         "memory_words": memory_words, "number_words": number_words, "hours_words": hours_words, "share_words": share_words, "longest_title": 60, "announcement_home": None,
@@ -116,6 +119,7 @@ def test_the_smaller_request_is_one_click_from_the_start_page(site: Site) -> Non
         ("extend", "servers!server=ada/run"),
         ("delete", "delete:servers!server=ada/run"),
         ("stop-everything", "delete:servers!user=ada"),
+        ("stop-job", "delete:servers!user=ada"),
     ],
 )
 def test_a_form_needs_the_scope_that_the_same_needs_over_rest(action: str, scope: str) -> None:
@@ -136,7 +140,7 @@ def test_a_form_needs_the_scope_that_the_same_needs_over_rest(action: str, scope
             has_scope=lambda scope: asked.append(scope) or allowed,
             redirect=lambda where, status: None,
             trouble="",
-            **dict.fromkeys(("new", "stop", "extend", "delete_name", "stop_everything"), act),
+            **dict.fromkeys(("new", "stop", "extend", "delete_name", "stop_everything", "stop_job"), act),
         )
 
     with pytest.raises(HTTPError, match="403"):
@@ -165,6 +169,68 @@ def test_what_runs_besides_sessions_is_counted_and_can_be_stopped() -> None:
     assert "other job" not in page
     assert "No session of yours is running." in page
     assert 'value="stop-everything"' in page
+
+
+def seen_job(**facts: Any) -> JobView:
+    told: dict[str, Any] = {
+        "kind": "run",
+        "identity": "main/run/r1",
+        "name": "Batch run r1",
+        "state": "waiting",
+        "words": "Others are ahead of you in the queue.",
+        "jobs": (7,),
+        "asked": NOW - HOUR,
+        "expected": NOW + HOUR,
+    }
+    return JobView(**(told | facts))
+
+
+def jobs_html(*jobs: JobView) -> str:
+    some = {"runs": len(jobs), "workers": 0, "others": 0}
+    return html(overview=NOTHING | {"others": some}, jobs_page=lambda button: jobs_page(jobs, NOW, button))
+
+
+def test_batch_runs_and_clusters_stand_there_as_in_a_panel_each_with_a_button() -> None:
+    cluster = seen_job(kind="cluster", identity="main/dask/s.c", name="Dask workers", jobs=(8, 9), state="running")
+    page = jobs_html(seen_job(), cluster)
+    assert re.findall(r'aria-label="(Stop [^"]*)"', page) == ["Stop Batch run r1 · job 7", "Stop Dask workers · 2 jobs"]
+    assert re.findall(r'<input type="hidden" name="name" value="(\w+/[^"]*)">', page) == [
+        "main/run/r1",
+        "main/dask/s.c",
+    ]
+    for words in ("waiting for 1 h", "expected to start", "Others are ahead of you in the queue."):
+        assert words in page
+    assert len(re.findall(r'data-action="stop-job">\s*<input type="hidden" name="_xsrf" value="X">', page)) == 2
+
+
+def test_names_and_words_of_jobs_stay_texts() -> None:
+    page = jobs_html(seen_job(name=HOSTILE, words=HOSTILE, identity=f"main/run/{HOSTILE}"))
+    assert "<script>alert" not in page
+    assert "<img" not in page
+
+
+@pytest.mark.parametrize(("tongue", "words"), [("fr", "Arrêter Travail par lots r1"), ("de", "Batch-Lauf r1")])
+def test_jobs_are_told_in_the_language_of_the_page(tongue: str, words: str) -> None:
+    speak(tongue)
+    try:
+        job = Tagged(7, "ada", "run", "r1", state=JobState(7, "PENDING", "Priority"), asked=NOW - HOUR)
+        page = jobs_html(*in_queue({"main": asked(job)}, "ada"))
+    finally:
+        speak("en")
+    assert words in page
+    assert "waiting for" not in page
+    assert "in the queue" not in page
+
+
+def asked(*jobs: Tagged) -> Any:
+    return SimpleNamespace(of=lambda person: [job for job in jobs if job.person == person])
+
+
+def test_what_the_scheduler_never_told_is_not_told_as_nothing() -> None:
+    page = html(overview=NOTHING | {"others": None, "jobs": None, "answers": False})
+    assert "is not known yet" in page
+    assert "scheduler does not answer" in page
+    assert "Nothing of yours is running" not in page
 
 
 @pytest.mark.parametrize("name", ["home.js", "home.css"])

@@ -13,7 +13,8 @@ import pytest
 
 from studiolo.desk import Desk
 from studiolo.errors import SlurmUnavailable
-from studiolo.panels.board import Board, Found, Group, budget_of, described, group_view, grouped
+from studiolo.panels.board import Board, Found, budget_of, described
+from studiolo.panels.groups import Group, group_view, grouped
 from studiolo.panels.page import PanelView
 from studiolo.panels.poller import LOOK_SECONDS, QUIET_SECONDS, TROUBLE_SECONDS, Poller, interval
 from studiolo.session import Session
@@ -84,7 +85,7 @@ def test_jobs_of_one_tag_are_one_thing_and_unknown_kinds_none() -> None:
         ([JobState(1, "PENDING", "Priority", start=99), None], ("waiting", "Others are ahead of you in the queue.")),
         (
             [JobState(1, "RUNNING", node="n1"), JobState(2, "PENDING", "Priority")],
-            ("running", "On n1. 1 of its jobs wait."),
+            ("running", "On n1. The rest waits in the queue."),
         ),
         ([JobState(1, "RUNNING", node="n1"), JobState(2, "COMPLETED")], ("running", "On n1.")),
         ([JobState(1, "CANCELLED"), JobState(2, "COMPLETED")], None),

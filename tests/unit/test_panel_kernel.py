@@ -131,7 +131,7 @@ def test_a_click_is_heard_while_a_cell_runs(kernel: Headless) -> None:
 def test_a_closed_panel_is_looked_after_no_more(kernel: Headless) -> None:
     kernel.run("panel = studiolo.panel('gauges'); panel")
     kernel.run(
-        "from studiolo.desk import desk; from studiolo.panels import _pollers; poller = _pollers[desk()]; panel.close()"
+        "from studiolo.desk import desk; from studiolo.panels.live import _pollers; poller = _pollers[desk()]; panel.close()"
     )
     wait = "import time\nwhile not poller._task.done(): time.sleep(0.05)\nprint(poller.looks)"
     looks = kernel.run(wait)

@@ -259,7 +259,7 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
         self._follows: dict[str, Future[None]] = {}
         self._errands: set[asyncio.Future[Any]] = set()
         self._closing: asyncio.Future[None] | None = None
-        self._prefix = secrets.token_hex(16)
+        self._secret = secrets.token_hex(16)
         security = Security.temporary()
         self._pulse = Pulse(security.get_listen_args("scheduler")["ssl_context"], every=max(0.1, silence / 24))
         try:
@@ -271,7 +271,7 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
                 scheduler_cls=SecretScheduler,
                 scheduler_options={
                     "dashboard_address": "127.0.0.1:0",
-                    "http_prefix": f"/{self._prefix}",
+                    "secret": self._secret,
                     "host": address_of(self.site.clusters[request.cluster].interface),
                 },
                 cores=request.cpus,
@@ -372,7 +372,7 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
             return ""
         base = os.environ.get("JUPYTERHUB_SERVICE_PREFIX", "")
         front = f"{base}proxy/{port}" if base else f"http://127.0.0.1:{port}"
-        return f"{front}/{self._prefix}/status"
+        return f"{front}/{self._secret}/status"
 
     def close(self, timeout: float | None = None) -> Any:
         """End all workers, waiting ones too, and the scheduler. A forked child does nothing: the cluster is its parent's."""

@@ -15,11 +15,13 @@ __all__ = ["SecretScheduler"]
 
 
 class SecretScheduler(Scheduler):  # type: ignore[misc]  # Dask is not followed by mypy here
-    """Dask's, whose pages are below ``http_prefix`` alone: whatever else is asked for is not there."""
+    """Dask's, whose pages are below ``/SECRET/`` alone: whatever else is asked for is not there."""
 
-    def __init__(self, *args: Any, http_prefix: str, **kwargs: Any) -> None:
-        self._secret = http_prefix.strip("/").encode()
-        super().__init__(*args, http_prefix=http_prefix, **kwargs)
+    def __init__(self, *args: Any, secret: str, **kwargs: Any) -> None:
+        # Not Dask's own ``http_prefix``: pages below that load what they are drawn with from the server's root, where behind
+        # a proxy there is something else (distributed 2026.8). Without it they name everything relative to themselves.
+        self._secret = secret.encode()
+        super().__init__(*args, **kwargs)
 
     def start_http_server(self, *args: Any, **kwargs: Any) -> None:
         """Serve the pages; the loop has not turned since the port was opened, so nobody has asked yet."""
@@ -28,8 +30,11 @@ class SecretScheduler(Scheduler):  # type: ignore[misc]  # Dask is not followed 
         every = application.find_handler
 
         def below(request: Any, **more: Any) -> Any:
-            first = request.path.encode().removeprefix(b"/").partition(b"/")[0]
-            # For "no handler" tornado itself answers, with a 404 that says nothing.
-            return every(request, **more) if compare_digest(first, secret) else None
+            first, _, rest = request.path.removeprefix("/").partition("/")
+            if not compare_digest(first.encode(), secret):
+                return None  # tornado itself answers, with a 404 that says nothing
+            request.path = f"/{rest or 'status'}"
+            request.uri = f"{request.path}?{request.query}" if request.query else request.path
+            return every(request, **more)
 
         application.find_handler = below

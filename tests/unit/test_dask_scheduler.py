@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
+from urllib.parse import urljoin
 
 from distributed.security import Security
 from tornado.httpclient import AsyncHTTPClient, HTTPRequest, HTTPResponse
@@ -48,32 +50,52 @@ def _told(answer: HTTPResponse) -> str:
     return f"{list(answer.headers.get_all())}{(answer.body or b'').decode(errors='replace')}"
 
 
-async def _look(prefix: str) -> tuple[dict[str, HTTPResponse], dict[str, HTTPResponse]]:
+async def _look(secret: str) -> tuple[dict[str, HTTPResponse], dict[str, HTTPResponse]]:
     options = {"security": Security.temporary(), "host": "127.0.0.1", "port": 0}
-    async with SecretScheduler(dashboard_address="127.0.0.1:0", http_prefix=f"/{prefix}", **options) as scheduler:
+    async with SecretScheduler(dashboard_address="127.0.0.1:0", secret=secret, **options) as scheduler:
         port = scheduler.http_server.port
         assert port
         paths = [
             *OUTSIDE,
-            f"/{prefix[:-1]}",
-            f"/{prefix[:-1]}/status",
-            f"/{prefix}x/status",
+            f"/{secret[:-1]}",
+            f"/{secret[:-1]}/status",
+            f"/{secret}x/status",
             f"/{secrets.token_hex(16)}/status",
         ]
         outside = {path: await _asked(port, path) for path in paths}
         outside |= {f"{method} /": await _asked(port, "/", method) for method in ("HEAD", "POST", "OPTIONS", "PUT")}
         outside |= {"websocket": await _asked(port, "/status/ws", Connection="Upgrade", Upgrade="websocket")}
-        inside = {path: await _asked(port, f"/{prefix}/{path}") for path in ["", *INSIDE]}
+        inside = {path: await _asked(port, f"/{secret}/{path}") for path in ["", *INSIDE]}
         return outside, inside
 
 
 def test_nothing_beside_the_secret_path_is_there_or_tells_it() -> None:
-    prefix = secrets.token_hex(16)
-    outside, inside = asyncio.run(_look(prefix))
+    secret = secrets.token_hex(16)
+    outside, inside = asyncio.run(_look(secret))
     assert {path: answer.code for path, answer in outside.items() if answer.code not in (400, 404)} == {}
     assert outside["/"].code == outside["/status"].code == outside["/sitemap.json"].code == 404
     # A path that holds a part of the secret is not said back either.
-    assert [path for path, answer in outside.items() if prefix[:8] in _told(answer) or answer.body] == []
-    assert {path: answer.code for path, answer in inside.items() if path} == dict.fromkeys(INSIDE, 200)
-    assert inside[""].code in (301, 302)
+    assert [path for path, answer in outside.items() if secret[:8] in _told(answer) or answer.body] == []
+    assert {path: answer.code for path, answer in inside.items()} == dict.fromkeys(["", *INSIDE], 200)
     assert b"Status" in inside["status"].body
+
+
+async def _drawn_with(secret: str) -> dict[str, int]:
+    """What a pane of JupyterLab's, which is behind the hub's proxy and this server's, loads besides its page."""
+    options = {"security": Security.temporary(), "host": "127.0.0.1", "port": 0}
+    async with SecretScheduler(dashboard_address="127.0.0.1:0", secret=secret, **options) as scheduler:
+        port = scheduler.http_server.port
+        front = f"/user/ada/proxy/{port}"
+        page = f"{front}/{secret}/individual-task-stream"
+        answer = await _asked(port, page.removeprefix(front))
+        parts = [urljoin(page, part) for part in re.findall(r'<script[^>]* src="([^"]+)"', answer.body.decode())]
+        # What is not below the front is somebody else's: the hub answers.
+        return {
+            part: (await _asked(port, part.removeprefix(front))).code for part in parts if part.startswith(front)
+        } | {part: 404 for part in parts if not part.startswith(front)}
+
+
+def test_a_page_behind_a_proxy_finds_what_it_is_drawn_with() -> None:
+    found = asyncio.run(_drawn_with(secrets.token_hex(16)))
+    assert any("bokeh.min.js" in part for part in found)
+    assert set(found.values()) == {200}, found

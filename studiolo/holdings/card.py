@@ -317,7 +317,7 @@ def parse_card(text: str, place: Place, folder: Path, kind: Literal["data", "mod
         told: Any = read(data)
     except ValidationError as error:
         raise CardError([_fault(item) for item in error.errors(include_url=False)], source) from None
-    faults = list(_cross_faults(told, folder, kind))
+    faults = list(_cross_faults(told, place, folder, kind))
     if faults:
         raise CardError(faults, source)
     parts = tuple(item.part() for item in told.distribution)
@@ -339,7 +339,7 @@ def parse_card(text: str, place: Place, folder: Path, kind: Literal["data", "mod
     )
 
 
-def _cross_faults(told: Any, folder: Path, kind: str) -> list[Fault]:
+def _cross_faults(told: Any, place: Place, folder: Path, kind: str) -> list[Fault]:
     faults = []
     expected = folder.name if kind == "data" else folder.name.removeprefix("models--").replace("--", "/")
     if told.name != expected:
@@ -348,6 +348,9 @@ def _cross_faults(told: Any, folder: Path, kind: str) -> list[Fault]:
         faults.append(Fault("conformsTo", shown(told.conforms), "'http://mlcommons.org/croissant/1.0'"))
     if not told.citation and not told.url:
         faults.append(Fault("citeAs", "", "missing: say where it comes from, in citeAs, in url or in both"))
+    if place.of not in ("site", "me") and told.groups != [place.of]:
+        allowed = f"{shown([place.of])}, in whose folder it lies"
+        faults.append(Fault("studiolo:groups", shown(told.groups), allowed))
     names = [item.name for item in told.distribution]
     faults += [
         Fault(f"distribution[{number}].name", shown(name), "a name that no other one has")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import grp
+import os
 import pwd
 import shutil
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,48 @@ folder.mkdir(exist_ok=True)
 (folder / "sales.csv").write_text("item,sold\\nrice,3\\npasta,4\\n")
 card = studiolo.data.add(folder, name="our-sales", licence="internal", group={group!r})
 """
+# Sets as a member can lay them into their group's folder without Studiolo: another's group on a card, links out of it.
+BY_HAND = """
+import json, pathlib, shutil
+places = pathlib.Path({places!r})
+for name in ("lie", "leak"):
+    shutil.copytree(places / "our-sales", places / name)
+    (places / name).chmod(0o2750)
+    card = json.loads((places / name / "croissant.json").read_text()) | dict(name=name)
+    if name == "lie":
+        card["studiolo:groups"] = []
+    else:
+        (places / name / "sales.csv").unlink()
+        (places / name / "sales.csv").symlink_to("/etc/hostname")
+    (places / name / "croissant.json").write_text(json.dumps(card))
+(places / "trick").symlink_to(places / "our-sales")
+"""
 NAMES = "[card.full_name for card in studiolo.data.list()]"
+
+
+def company(box: Any, word: str) -> str:
+    """The unix group of a company."""
+    return next(str(name) for name in box.groups if word in name)
+
+
+def groups_in_a_job(box: Any, person: str) -> list[str]:
+    """The groups that a job of somebody's has, by name."""
+    command = [
+        "runuser",
+        "-u",
+        person,
+        "--",
+        "srun",
+        "--quiet",
+        "--partition=cpu",
+        "--time=1",
+        "--chdir=/",
+        "id",
+        "-nG",
+    ]
+    environment = {**os.environ, "SLURM_CONF": str(box.slurm_conf)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return done.stdout.split()
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +117,7 @@ def test_a_fresh_platform_has_an_example_in_its_catalogue(aurora: Kernel) -> Non
 
 
 def test_what_a_company_adds_is_its_own(aurora: Kernel, lumen: Kernel, box: Any) -> None:
-    group = next(name for name in box.groups if "aurora" in name)
+    group = company(box, "aurora")
     aurora.run(ADD.format(group=group))
     try:
         folder = Path(box.state) / "groups" / group / "data" / "our-sales"
@@ -88,9 +131,46 @@ def test_what_a_company_adds_is_its_own(aurora: Kernel, lumen: Kernel, box: Any)
         # Not by its path either, whatever the library would say.
         assert "PermissionError" in lumen.fails(f"open({str(folder / 'sales.csv')!r})")
         assert "one of your groups" in lumen.fails(ADD.format(group=group))
+        assert "PermissionError" in lumen.fails(f"pathlib.Path({str(folder.with_name('mine'))!r}).mkdir()")
     finally:
         aurora.run("studiolo.data.remove('our-sales')")
     assert "our-sales" not in "".join(printed(aurora, NAMES))
+
+
+def test_who_leaves_a_company_no_longer_sees_what_is_its(
+    hub: Hub, person: Callable[..., str], aurora: Kernel, box: Any
+) -> None:
+    group, ben = company(box, "aurora"), person("company", 1)
+    aurora.run(ADD.format(group=group))
+    places = Path(box.state) / "groups" / group / "data"
+    try:
+        with kernel(hub, ben, {"profile": "learn"}) as member:
+            member.run("import studiolo")
+            assert printed(member, "studiolo.data.load('our-sales')['sold'].sum().item()") == 7
+            assert "ask its owner" in member.fails("studiolo.data.remove('our-sales')")
+            # What a member puts there by hand is shown for what it is, and hides nothing else.
+            member.run(BY_HAND.format(places=str(places)))
+            told = aurora.run("studiolo.data.list()").shown[-1]["text/html"]
+            assert "our-sales" in told
+            assert "studiolo:groups" in told  # a card that names another group
+            assert "a link to another place" in told
+            for name in ("lie", "trick"):
+                assert "CardError" in aurora.fails(f"studiolo.data.load({name!r})")
+            assert "this one leads out of it" in aurora.fails("studiolo.data.load('leak')")
+        subprocess.run(["gpasswd", "-d", ben, group], check=True, capture_output=True)
+        until("Slurm sees that they have left", lambda: group not in groups_in_a_job(box, ben))
+        with kernel(hub, ben, {"profile": "learn"}) as former:
+            former.run("import studiolo")
+            assert "our-sales" not in "".join(printed(former, NAMES))
+            assert "NotAtHand" in former.fails("studiolo.data.load('our-sales')")
+            assert "PermissionError" in former.fails(f"open({str(places / 'our-sales/sales.csv')!r})")
+            assert "one of your groups" in former.fails(ADD.format(group=group))
+    finally:
+        subprocess.run(["gpasswd", "-a", ben, group], check=True, capture_output=True)
+        for name in ("lie", "leak"):
+            shutil.rmtree(places / name, ignore_errors=True)
+        (places / "trick").unlink(missing_ok=True)
+        aurora.run("studiolo.data.remove('our-sales')")
 
 
 def test_hugging_faces_library_finds_the_sites_models_and_says_at_once_what_is_missing(

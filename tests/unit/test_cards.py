@@ -192,6 +192,14 @@ def test_whatever_stands_at_a_key_the_card_is_read_or_refused(key: str, value: A
         assert card_html(card)
 
 
+@pytest.mark.parametrize("groups", [[], ["lumen"], ["aurora", "lumen"]])
+def test_in_a_groups_folder_a_card_is_for_that_group(groups: list[str]) -> None:
+    place = Place("aurora", FOLDER.parent)
+    assert parse_card(json.dumps(good(**{"studiolo:groups": ["aurora"]})), place, FOLDER).groups == ("aurora",)
+    with pytest.raises(CardError, match=r"studiolo:groups = .*: \['aurora'\], in whose folder it lies"):
+        parse_card(json.dumps(good(**{"studiolo:groups": groups})), place, FOLDER)
+
+
 def test_what_is_written_is_read_back_as_the_same() -> None:
     aurora = good(**{"studiolo:groups": ["aurora"], "studiolo:simulated": False})
     for told in (good(), with_files(), aurora, {**good(), "studiolo:simulated": None}):

@@ -21,7 +21,7 @@ from hubclient import Hub
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 from pages import log_in
 from playwright.sync_api import Browser, Page, expect, sync_playwright
-from scenes import SCENES, Scene, lab, session
+from scenes import SCENES, Scene, dask, lab, session
 
 __all__ = ["PICTURES", "Picture"]
 
@@ -36,6 +36,8 @@ CLUSTER = """import studiolo
 cluster = studiolo.cluster(workers=2, cpus=1, memory="1G")
 cluster.wait_for_workers(2)
 studiolo.panel()"""
+DRAWN = """() => [...(window.Bokeh?.documents[0]?._all_models?.values() ?? [])].some(
+  (model) => model.type == "ColumnDataSource" && model.get_length() > 30)"""
 PARAMETERS = "epochs = 20  # how often the data is seen\nlearning_rate = 1e-3\nname = 'first'  # what to call the model"
 # What differs from one embedded cluster to the next: the ends of people's names, its folder, the first job's number.
 NEUTRAL = """([name, state]) => {
@@ -70,6 +72,7 @@ PICTURES = (
     Picture("countdown"),
     Picture("batch-form"),
     Picture("panel"),
+    Picture("dask"),
     *(Picture(name, narrow=True) for name in ("start", "waiting", "running")),
     *(Picture(name, locale=locale) for name in ("start", "waiting") for locale in ("fr-LU", "de-LU")),
 )
@@ -132,14 +135,23 @@ def panel(page: Page, access: Mapping[str, Any], name: str) -> None:
     expect(page.get_by_text("2 of 2 workers run")).to_be_visible()
 
 
+def task_stream(page: Page, access: Mapping[str, Any], name: str) -> None:
+    """Dask's own picture of what a notebook's workers do, in a pane of JupyterLab's."""
+    dask(page, access, name, "Task Stream")
+    pane = page.locator("iframe[src*='task-stream']").element_handle().content_frame()
+    assert pane is not None
+    pane.wait_for_function(DRAWN)
+
+
 STAGED: Mapping[str, Scene] = {
     **SCENES,
     "notebook": Scene(notebook, session),
     "countdown": Scene(countdown, short),
     "batch-form": Scene(batch_form, session),
     "panel": Scene(panel, session),
+    "dask": Scene(task_stream, session),
 }
-IN_JUPYTERLAB = ("notebook", "countdown", "batch-form", "panel")
+IN_JUPYTERLAB = ("notebook", "countdown", "batch-form", "panel", "dask")
 
 
 def show(page: Page, picture: Picture) -> None:

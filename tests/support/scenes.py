@@ -17,7 +17,7 @@ import httpx
 from hubclient import Hub, until
 from playwright.sync_api import Page, expect
 
-__all__ = ["SCENES", "Scene", "Stage", "lab", "session", "stop"]
+__all__ = ["SCENES", "Scene", "Stage", "dask", "lab", "session", "stop"]
 
 NO_FOLDER = "no/such/folder"
 Access = Mapping[str, Any]
@@ -170,6 +170,31 @@ def lab(page: Page, access: Access, name: str) -> None:
     expect(page.locator("#jupyterlab-splash")).to_have_count(0)
     page.locator(".jp-LauncherCard[data-category=Notebook]").first.click()
     page.locator(".jp-NotebookPanel .jp-Cell .cm-content").first.wait_for()
+
+
+CLUSTER = """import time, studiolo
+from dask.distributed import Client
+cluster = studiolo.cluster(workers=2, cpus=1, memory="1G")
+client = Client(cluster)
+def clean(x): time.sleep(0.1 + x % 5 / 10)
+def fit(_, x): time.sleep(0.4 + x % 3 / 3)
+def score(_): time.sleep(0.2)
+work = [client.submit(score, client.submit(fit, client.submit(clean, x), x)) for x in range(300)]
+cluster.wait_for_workers(2)
+print(cluster.view().words)"""
+
+
+def dask(page: Page, access: Access, name: str, pane: str) -> None:
+    """One of the panes of Dask's sidebar in JupyterLab, which has found the cluster of the open notebook."""
+    lab(page, access, name)
+    expect(page.get_by_role("button", name="Python 3 (ipykernel) | Idle")).to_be_visible()
+    page.locator(".jp-NotebookPanel .jp-Cell .cm-content").first.click()
+    page.keyboard.insert_text(CLUSTER)
+    page.keyboard.press("Shift+Enter")
+    expect(page.locator(".jp-OutputArea-output").first).to_contain_text("2 of 2 workers run")
+    page.locator(".jp-SideBar [data-id=dask-dashboard-launcher]").click()
+    page.get_by_role("button", name="Auto-detect dashboard URL").click()
+    page.get_by_role("button", name=pane, exact=True).click()
 
 
 @contextmanager

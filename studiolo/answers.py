@@ -25,7 +25,7 @@ from studiolo.slurm.reasons import pending_words
 from studiolo.slurm.states import JobState
 from studiolo.slurm.usage import JobUsage
 from studiolo.units import memory_words, minutes_words
-from studiolo.views import JobView, Live, Resources
+from studiolo.views import JobView, Live, Measured, Resources
 from studiolo.wording import Clock, cores_words, local, moment, span
 
 __all__ = ["Answer", "explain", "why"]
@@ -193,7 +193,10 @@ def choose(
 
 @dataclass(frozen=True)
 class Past:
-    """One run that is done: what it asked for, how long it ran, and what it used (mebibytes, cores, GPUs from 0 to 1)."""
+    """One run that is done: what it asked for, how long it ran, and what it used (mebibytes, cores, GPUs from 0 to 1).
+
+    ``most_gpu`` is the highest use of its GPUs at one look of its own.
+    """
 
     asked: Resources
     minutes: int
@@ -201,6 +204,7 @@ class Past:
     memory: int | None = None
     cores: float | None = None
     gpu: float | None = None
+    most_gpu: float | None = None
 
 
 def right_size(past: Sequence[Past], name: str) -> Answer:
@@ -209,6 +213,8 @@ def right_size(past: Sequence[Past], name: str) -> Answer:
     memory = max((one.memory for one in past if one.memory is not None), default=None)
     cores = max((one.cores for one in past if one.cores is not None), default=None)
     gpu = max((one.gpu for one in past if one.gpu is not None), default=None)
+    highest = [one.most_gpu for one in past]
+    most = None if None in highest else max(one or 0.0 for one in highest)
     seconds = max(one.seconds for one in past)
     used = [f"{span(seconds)} of {minutes_words(minutes)}"]
     if memory is not None:
@@ -225,9 +231,9 @@ def right_size(past: Sequence[Past], name: str) -> Answer:
             "cpus": cores,
             "most_cpus": None,
             "memory_mb": memory,
-            # What some of them do not tell is not known of all.
-            "mean_gpu": gpu if all(one.gpu is not None for one in past) else None,
-            "most_gpu": None,
+            # What some of them do not tell is not known of all. Of many looks the highest says more than their mean.
+            "mean_gpu": gpu if most is None and all(one.gpu is not None for one in past) else None,
+            "most_gpu": most,
         },
     )
     fitting = "" if less else "What you asked for fits."
@@ -310,6 +316,9 @@ def _pasts(at: Desk, done: Sequence[tuple[Any, JobView]]) -> list[Past]:
         peak = getattr(run.progress, "peak", 0) or 0
         memory = max([held for held in (peak, book.memory if book else None) if held], default=None)
         cores = book.cpu_seconds / book.seconds if book and book.cpu_seconds is not None and book.seconds else None
-        seconds = view.ended - view.started
-        found.append(Past(view.resources, minutes, seconds, memory, cores, book.gpu if book else None))
+        own = view.used or Measured()
+        if cores is None and own.cpu is not None:
+            cores = own.cpu * view.resources.cpus
+        gpu = own.gpu if own.gpu is not None else book.gpu if book else None
+        found.append(Past(view.resources, minutes, view.ended - view.started, memory, cores, gpu, own.most_gpu))
     return found

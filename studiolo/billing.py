@@ -6,13 +6,12 @@ import html
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from studiolo.cost import Measured, amount_words, receipt, receipts_csv
+from studiolo.cost import Measured, amount_words, energy_words, receipt, receipts_csv
 from studiolo.desk import Desk, desk
 from studiolo.errors import Fault, RequestError, SlurmError, shown
-from studiolo.gauges import energy_words
 from studiolo.panels.board import this_session
 from studiolo.slurm.usage import JobUsage
 from studiolo.views import JobView, Live, ReceiptView, announced
@@ -85,7 +84,9 @@ def receipts(*things: Any) -> Receipts:
         views.append(own)
     views = [view for view in views if view.started is not None or view.spent is not None]
     used = _measured(at, views)
-    made = [receipt(view, used.get((view.kind, view.identity), Measured()), at.site, now) for view in views]
+    made = [
+        receipt(view, used.get((view.kind, view.identity)) or measured(view, {}, {}), at.site, now) for view in views
+    ]
     return Receipts(tuple(sorted(made, key=lambda one: -(one.ended or now))), now)
 
 
@@ -108,7 +109,22 @@ def own_view(at: Desk, now: float) -> JobView | None:
 
 
 def measured(view: JobView, books: Mapping[int, JobUsage], joules: Mapping[int, float]) -> Measured:
-    """What accounting knows of a thing's use; joules only where it knows those of all its jobs."""
+    """What is known of a thing's use: what it has seen itself, and where it has not, what accounting tells.
+
+    Joules of accounting only where it knows those of all its jobs. It has a task of a job array under a number of its own, and
+    one of them under the array's: no more of a sweep than how busy its runs were, if they are alike.
+    """
+    own = view.used or Measured()
+    told = _told(view, books, joules)
+    return replace(
+        own,
+        cpu=own.cpu if own.cpu is not None else told.cpu,
+        gpu=own.gpu if own.gpu is not None else told.gpu,
+        joules=None if view.kind == "sweep" else told.joules,
+    )
+
+
+def _told(view: JobView, books: Mapping[int, JobUsage], joules: Mapping[int, float]) -> Measured:
     known = [books[job] for job in view.jobs if job in books]
     seconds = sum(one.seconds for one in known)
     if not seconds or len(known) < len(view.jobs) or view.resources is None:

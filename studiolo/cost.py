@@ -11,11 +11,12 @@ import csv
 import io
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from studiolo.request import Request
 from studiolo.site import Energy, Prices, Site
-from studiolo.views import Amount, Basis, JobView, ReceiptView, Resources
+from studiolo.units import memory_words
+from studiolo.views import Amount, Basis, JobView, Measured, ReceiptView, Resources
+from studiolo.wording import cores_words
 
 __all__ = [
     "Measured",
@@ -23,29 +24,16 @@ __all__ = [
     "amount_words",
     "ceiling",
     "energy",
+    "energy_words",
     "held",
     "price_per_hour",
     "receipt",
     "receipts_csv",
+    "use_words",
 ]
 
 HOUR = 3600
 JOULES_A_KWH = 3.6e6
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What is known of a job's use: mean shares from 0 to 1 of its CPUs and GPUs, and joules by counters of the machine.
-
-    ``joules`` are those of the whole job (Slurm's, where the site gathers them); ``gpu_joules`` of its GPUs and ``cpu_joules``
-    of its processors alone, each for the same time. ``None`` where nobody tells.
-    """
-
-    cpu: float | None = None
-    gpu: float | None = None
-    joules: float | None = None
-    gpu_joules: float | None = None
-    cpu_joules: float | None = None
 
 
 def held(request: Request, site: Site) -> Resources:
@@ -113,7 +101,8 @@ def receipt(view: JobView, used: Measured, site: Site, now: float | None = None)
     # Of many jobs the hours are known and each one's end is not: they are as if one had held them all.
     busy = spent.cpu_hours * HOUR / resources.cpus if resources.cpus else seconds
     kwh, basis = energy(resources, busy, used, site.energy)
-    share = used.gpu if resources.whole_gpus else None
+    # Where nobody has looked often enough to say for how long they stood idle, what is missing to full use stands for it.
+    idle = used.idle if used.idle is not None or used.gpu is None else 1.0 - used.gpu
     return ReceiptView(
         kind=view.kind,
         name=view.name,
@@ -124,7 +113,7 @@ def receipt(view: JobView, used: Measured, site: Site, now: float | None = None)
         kwh=kwh,
         basis=basis,
         gco2e=None if kwh is None or not site.energy.carbon else kwh * site.energy.carbon,
-        idle=None if share is None else 1.0 - share,
+        idle=idle if resources.whole_gpus else None,
     )
 
 
@@ -138,6 +127,35 @@ def amount_words(amount: Amount) -> str:
 def money_words(amount: Amount) -> str:
     """Such as ``"5.20 EUR"``; empty where the site has no prices."""
     return "" if amount.money is None else f"{amount.money:.2f} {amount.currency}"
+
+
+def energy_words(kwh: float) -> str:
+    """Such as ``"1.25 kWh"`` or ``"12 Wh"``."""
+    return f"{kwh:.3g} kWh" if kwh >= 1 else f"{kwh * 1000:.3g} Wh"
+
+
+def use_words(view: JobView, peak: int = 0) -> str:
+    """What it has used, in a few words that say what nobody tells: ``"2 of 4 cores; GPU 40% busy and idle for 25% of the time"``.
+
+    ``peak`` is the most memory that it held, in mebibytes. Empty before anybody has looked.
+    """
+    if view.used is None or view.resources is None:
+        return ""
+    used, of = view.used, view.resources
+    cores = "CPUs: not told on this node"
+    words = [cores if used.cpu is None else f"{used.cpu * of.cpus:.2g} of {cores_words(of.cpus)}"]
+    if peak:
+        words.append(f"{memory_words(peak)} of {memory_words(of.memory)} at most")
+    if of.gpus and used.gpu is None:
+        words.append("GPU: not told on this node")
+    elif of.gpus:
+        idle = "" if used.idle is None else f" and idle for {used.idle:.0%} of the time"
+        words.append(f"GPU {used.gpu:.0%} busy{idle}")
+    elif of.shards:
+        words.append("GPU: others share it, and its use can not be told apart")
+    if view.kwh is not None:
+        words.append(f"{energy_words(view.kwh)}, {view.basis}")
+    return "; ".join(words)
 
 
 def _figure(number: float) -> str:

@@ -27,7 +27,8 @@ from studiolo.batch.inside import Checkpoint, checkpoint, record
 from studiolo.batch.mapping import Calls, plan_map
 from studiolo.batch.parameters import Parameter, declared
 from studiolo.batch.plan import Plan, plan_run, points_of
-from studiolo.batch.run import Run, view_html
+from studiolo.batch.run import Run
+from studiolo.batch.shown import view_html
 from studiolo.batch.snapshot import notebook_path, read_notebook
 from studiolo.batch.submit import Preview, made_of, preview, submit
 from studiolo.batch.sweep import Sweep

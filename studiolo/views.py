@@ -24,6 +24,7 @@ __all__ = [
     "JobView",
     "Kind",
     "Live",
+    "Measured",
     "ReceiptView",
     "Resources",
     "SessionView",
@@ -79,6 +80,24 @@ class Amount:
 
 
 @dataclass(frozen=True)
+class Measured:
+    """What is known of a job's use: mean shares from 0 to 1 of its CPUs and GPUs, and joules by counters of the machine.
+
+    ``joules`` are those of the whole job (Slurm's, where the site gathers them); ``gpu_joules`` of its GPUs and ``cpu_joules``
+    of its processors alone, each for the same time. ``idle`` is the share of the time in which its GPUs stood idle, ``most_gpu``
+    their highest share at one look. ``None`` where nobody tells.
+    """
+
+    cpu: float | None = None
+    gpu: float | None = None
+    joules: float | None = None
+    gpu_joules: float | None = None
+    cpu_joules: float | None = None
+    idle: float | None = None
+    most_gpu: float | None = None
+
+
+@dataclass(frozen=True)
 class Action:
     """Something that a person can do with what is shown: ``name`` is given to :meth:`Live.act`, ``words`` stand on the button.
 
@@ -101,6 +120,7 @@ class JobView:
     one sentence: why it waits, what it does, how it ended. ``jobs`` are Slurm's numbers, on the cluster ``cluster``.
     ``expected`` is when it probably starts, ``ends`` when its walltime is over, ``ended`` when it was. ``done`` of ``of`` are
     counted in ``unit`` ("cells", "tasks", "workers"). ``resources`` are those of one job. ``spent`` so far, ``ceiling`` at most.
+    ``used`` is what its jobs used by their own looks, ``kwh`` what that took (``basis`` says how it is known).
     ``link`` is an address (a dashboard, the notebook it runs), ``link_words`` what stands on it.
     """
 
@@ -122,6 +142,9 @@ class JobView:
     resources: Resources | None = None
     spent: Amount | None = None
     ceiling: Amount | None = None
+    used: Measured | None = None
+    kwh: float | None = None
+    basis: Basis = "estimated"
     link: str = ""
     link_words: str = ""
     actions: tuple[Action, ...] = ()

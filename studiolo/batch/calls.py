@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 import traceback
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,9 @@ from studiolo.batch.attempt import DONE, FAILED, LAST_SECONDS, LONGEST_TEXT, att
 from studiolo.batch.folder import Place, Record
 from studiolo.batch.inside import ASKED, FLAGS, FOLDER, GoesOnLater
 from studiolo.batch.progress import Progress, Trouble
+from studiolo.batch.sampler import Sampler
+
+LOOK_AT_END_SECONDS = 5.0
 
 
 def main() -> None:
@@ -39,6 +43,13 @@ def call(place: Place, record: Record) -> int:
     """Make the call and keep what comes of it; returns the exit status."""
     progress = replace(begun(), phase="running")
     keep(place, progress)
+    sampler = Sampler(told=lambda: beat(place, replace(progress, **sampler.seen)))
+    sampler.start()
+
+    def last() -> Progress:
+        sampler.finish(LOOK_AT_END_SECONDS)  # nothing is written beside what comes now
+        return replace(progress, **sampler.seen)
+
     try:
         os.chdir(record.folder or "/")
         sys.path.insert(0, record.folder)  # as in the notebook, whose folder may hold modules of its own
@@ -47,14 +58,14 @@ def call(place: Place, record: Record) -> int:
 
         outcome = cloudpickle.dumps(("success", DelayedSubmission.load(place.own / folder.CALL).result()))
     except GoesOnLater:
-        keep(place, replace(progress, phase="requeued"))
+        keep(place, replace(last(), phase="requeued"))
         if words := put_back(record, progress):
-            return failed(place, progress, record, RuntimeError(words))
+            return failed(place, last(), record, RuntimeError(words))
         time.sleep(LAST_SECONDS)  # Slurm ends this job now
         return DONE
     except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the function does
-        return failed(place, progress, record, error)
-    keep(place, replace(progress, phase="done", ended=time.time()), outcome)
+        return failed(place, last(), record, error)
+    keep(place, replace(last(), phase="done", ended=time.time()), outcome)
     return DONE
 
 
@@ -71,6 +82,12 @@ def failed(place: Place, progress: Progress, record: Record, error: BaseExceptio
         cloudpickle.dumps(("error", words)),
     )
     return FAILED
+
+
+def beat(place: Place, progress: Progress) -> None:
+    """Write what it uses at the moment; the next time, where the home takes nothing."""
+    with suppress(OSError):
+        folder.write_json(place.own / folder.STATE, replace(progress, updated=time.time()).as_json())
 
 
 def keep(place: Place, progress: Progress, outcome: bytes = b"") -> None:

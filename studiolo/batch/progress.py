@@ -8,7 +8,7 @@ from typing import Any
 
 from studiolo.batch.folder import plausible
 
-__all__ = ["ENDED", "Progress", "Trouble", "read_progress"]
+__all__ = ["ENDED", "Progress", "Trouble", "Used", "read_progress"]
 
 PHASES = ("starting", "running", "done", "failed", "stopped", "requeued")
 ENDED = frozenset({"done", "failed", "stopped"})
@@ -27,12 +27,30 @@ class Trouble:
 
 
 @dataclass(frozen=True)
+class Used:
+    """What an attempt has used in the ``seconds`` in which it was looked at; ``None`` where nobody tells.
+
+    Shares go from 0 to 1: ``cpu`` and ``gpu`` are means of its CPUs and of its GPUs, ``gpu_most`` the highest at one look,
+    ``gpu_idle`` the share of the time in which its GPUs did nothing. ``gpu_joules`` and ``cpu_joules`` are by counters of the
+    machine, and there only where those count nobody else's work.
+    """
+
+    seconds: float = 0.0
+    cpu: float | None = None
+    gpu: float | None = None
+    gpu_idle: float | None = None
+    gpu_most: float | None = None
+    gpu_joules: float | None = None
+    cpu_joules: float | None = None
+
+
+@dataclass(frozen=True)
 class Progress:
     """One look at a run.
 
     ``done`` of ``cells`` code cells are done, ``current`` is the one at work (from 1; 0 for none). Times are seconds since
     1970. ``memory`` and ``peak`` are mebibytes that its processes hold and held at most, ``cores`` how many of its cores worked
-    lately. ``note`` is something to tell beside.
+    lately, ``used`` what adds up. ``note`` is something to tell beside.
     """
 
     phase: str = "starting"
@@ -51,6 +69,7 @@ class Progress:
     cores: float = 0.0
     note: str = ""
     trouble: Trouble | None = None
+    used: Used | None = None
 
     def as_json(self) -> dict[str, Any]:
         """What ``state.json`` holds."""
@@ -63,7 +82,19 @@ def read_progress(data: Mapping[str, Any]) -> Progress | None:
         return None
     kept = _like(Progress(), data)
     trouble = data.get("trouble")
-    return Progress(**kept, trouble=Trouble(**_like(Trouble(), trouble)) if isinstance(trouble, dict) else None)
+    return Progress(
+        **kept,
+        trouble=Trouble(**_like(Trouble(), trouble)) if isinstance(trouble, dict) else None,
+        used=_used(data.get("used")),
+    )
+
+
+def _used(data: object) -> Used | None:
+    if not isinstance(data, dict):
+        return None
+    kept = {item.name: float(data[item.name]) for item in fields(Used) if plausible(data.get(item.name))}
+    shares = {name: min(1.0, value) for name, value in kept.items() if not name.endswith(("seconds", "joules"))}
+    return Used(**{**kept, **shares})
 
 
 def _like(usual: Any, data: Mapping[str, Any]) -> dict[str, Any]:

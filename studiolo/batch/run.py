@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import html
 import os
 import time
 from collections.abc import Generator, Mapping
@@ -15,16 +14,16 @@ from studiolo.batch.folder import Place, Record, read_record
 from studiolo.batch.follow import ANSWER_SECONDS, Follower, here
 from studiolo.batch.plan import changed, plan_run
 from studiolo.batch.progress import Progress
+from studiolo.batch.shown import lab_link, measured, resources_of, view_html, view_of
 from studiolo.batch.snapshot import kept_notebook
-from studiolo.cost import amount
+from studiolo.cost import amount, use_words
 from studiolo.desk import desk
 from studiolo.errors import RunFailed
-from studiolo.site import Site
 from studiolo.slurm.arrays import split
 from studiolo.slurm.usage import JobUsage
-from studiolo.views import CANCEL, JobView, Resources
+from studiolo.views import CANCEL, JobView
 
-__all__ = ["Run", "lab_link", "resources_of", "view_html"]
+__all__ = ["Run"]
 
 LOG_BYTES = 256 << 10
 
@@ -137,6 +136,15 @@ class Run:
             return None
         return at.do(at.slurm[self._record.cluster].used([number])).get(number)
 
+    @property
+    def used(self) -> str:
+        """What it has used so far by its own looks, in words: CPUs, memory, GPUs, energy ("measured" or "estimated").
+
+        Empty before it has looked. The figures are ``run.progress.used``.
+        """
+        progress = self.progress
+        return Text(use_words(self.view(), progress.peak if progress is not None else 0))
+
     # --- What can be done --------------------------------------------------------------------------------------------
 
     def cancel(self) -> None:
@@ -199,25 +207,20 @@ class Run:
     def _look(self) -> JobView:
         verdict, progress = self._follower.verdict(), self._follower.progress()
         at = here()
-        request = self._record.request
-        resources = resources_of(request, at.site if at else None)
         slurm = self._follower.slurm(self._follower.number(progress)) if not verdict.is_over else self._follower._end
         started = (progress.started or None) if progress else None
         ended = (progress.ended or None) if progress and verdict.is_over else None
         ended = ended or (slurm.end if slurm is not None and slurm.is_over else None)
-        spent = None
-        if at is not None and started and resources is not None:
-            spent = amount(resources, (ended or time.time()) - started, at.site.prices)
+        seconds = max(0.0, (ended or time.time()) - started) if started else 0.0
+        resources = resources_of(self._record.request, at.site if at else None)
         number = self.job
-        return JobView(
-            kind="run",
-            identity=self.id,
-            name=self._record.file,
-            state=verdict.state,
-            words=verdict.why,
+        return view_of(
+            "run",
+            self.id,
+            self._record,
+            verdict,
+            at,
             jobs=(number,) if number else (),
-            cluster=self._record.cluster,
-            asked=self._record.submitted or None,
             started=started,
             expected=float(slurm.start) if slurm is not None and slurm.is_pending and slurm.start else None,
             ends=started + 60 * self._record.minutes if started and self._record.minutes and not ended else None,
@@ -225,12 +228,10 @@ class Run:
             done=progress.done if progress else None,
             of=progress.cells if progress else None,
             unit="cells",
-            resources=resources,
-            spent=spent,
-            ceiling=amount(resources, 60 * self._record.minutes, at.site.prices) if at and resources else None,
+            spent=amount(resources, seconds, at.site.prices) if at and started and resources else None,
+            used=measured(progress.used, seconds) if progress else None,
             link=self.link,
             link_words="Open the executed notebook" if self.link else "",
-            actions=() if verdict.is_over else (CANCEL,),
         )
 
     def act(self, action: str) -> None:
@@ -245,39 +246,3 @@ class Run:
     def _repr_html_(self) -> str:
         self._follower.verdict(ANSWER_SECONDS)  # just sent off, it is not known to be in the queue yet
         return view_html(self.view())
-
-
-def resources_of(request: Mapping[str, Any], site: Site | None) -> Resources | None:
-    """What a job of this request holds, as its folder has kept it."""
-    numbers = {name: request.get(name) for name in ("cpus", "memory", "gpus", "shards")}
-    if not all(isinstance(value, int) and folder.plausible(value) for value in numbers.values()):
-        return None
-    partition = site.partitions.get(str(request.get("partition"))) if site is not None else None
-    of = partition.shards_per_gpu if partition is not None else 0
-    return Resources(**numbers, shards_per_gpu=of, gpu_type=partition.gpu_type if partition is not None else "")  # type: ignore[arg-type]
-
-
-def lab_link(path: Path) -> str:
-    """The address of a file in this session's JupyterLab; empty where it lies outside of what that shows."""
-    top, prefix = os.environ.get("JUPYTER_SERVER_ROOT", ""), os.environ.get("JUPYTERHUB_SERVICE_PREFIX", "")
-    if not top or not prefix or not path.is_relative_to(top):
-        return ""
-    from urllib.parse import quote
-
-    return f"{prefix}lab/tree/{quote(str(path.relative_to(top)))}"
-
-
-def view_html(view: JobView) -> str:
-    """One thing in a line: what it is, how it is, how far."""
-    bar = (
-        f' <progress value="{view.done}" max="{view.of}"></progress> {view.done} of {view.of} {view.unit}'
-        if view.of
-        else ""
-    )
-    link = (
-        f' <a href="{html.escape(view.link)}" target="_blank">{html.escape(view.link_words)}</a>' if view.link else ""
-    )
-    return (
-        f"<div><b>{html.escape(view.name)}</b> {html.escape(view.identity)}: <b>{view.state}</b>. "
-        f"{html.escape(view.words)}{bar}{link}</div>"
-    )

@@ -34,11 +34,13 @@ from studiolo.batch.folder import Place, Record
 from studiolo.batch.inside import ASKED, FOLDER, HEARD
 from studiolo.batch.parameters import INJECTED, OURS, with_parameters
 from studiolo.batch.progress import Trouble, read_progress
+from studiolo.batch.sampler import Sampler
 
 SAVE_SECONDS = 1.0  # outputs of a long cell are as old at most, or so old that saving takes a twentieth of the time
 SAVE_SHARE = 20.0
 LONGEST_PAUSE = 60.0
-BEAT_SECONDS = 10.0
+BEAT_SECONDS = 12.0
+LOOK_AT_END_SECONDS = 1.0
 LEAVE_SECONDS = 25.0  # before the walltime, to be put back into the queue
 KERNEL_SECONDS = 300.0
 LONGEST_SOCKET = 100  # of the 107 bytes that the name of a socket may have
@@ -65,6 +67,7 @@ class Run:
         self.place, self.record, self.scratch = place, record, scratch
         self.ends = time.time() + 60 * record.minutes
         self.progress = begun()
+        self.sampler = Sampler()
         self.notebook: Any = None
         self.dirty = False
         self.stopped = False
@@ -120,18 +123,17 @@ class Run:
 
     async def beat(self) -> None:
         """Tell now and then what the run uses."""
-        meter = Meter()
         while True:
             await asyncio.sleep(BEAT_SECONDS)
-            memory, cores = meter.read()
-            self.tell(memory=memory, peak=max(memory, self.progress.peak), cores=cores)
+            self.tell(**self.sampler.seen)
 
     async def last_words(self, **changes: Any) -> None:
         """Write outputs and state; where the home takes nothing, for some time again and again."""
         deadline = time.monotonic() + (1.0 if self.stopped else LAST_SECONDS)
+        await asyncio.to_thread(self.sampler.finish, LOOK_AT_END_SECONDS)
         while True:
             saved = self.save()
-            if self.tell(**changes) and saved:
+            if self.tell(**self.sampler.seen, **changes) and saved:
                 return
             if time.monotonic() > deadline:
                 say("studiolo: the last outputs could not be written: make room in your home")
@@ -144,6 +146,7 @@ class Run:
         """Run the notebook and return the exit status."""
         self.keep_earlier()
         self.tell()
+        self.sampler.start()
         loop = asyncio.get_running_loop()
         work = asyncio.ensure_future(self.work())
         beside = [asyncio.ensure_future(self.save_now_and_then()), asyncio.ensure_future(self.beat())]
@@ -348,28 +351,6 @@ class Run:
 
 class FolderGone(Exception):
     """The notebook's folder is not there on this node."""
-
-
-class Meter:
-    """What this job's processes use."""
-
-    def __init__(self) -> None:
-        self.when, self.cpu = time.monotonic(), 0.0
-
-    def read(self) -> tuple[int, float]:
-        """Mebibytes held, and cores that worked since the last look."""
-        import psutil
-
-        held, cpu = 0, 0.0
-        me = psutil.Process()
-        for process in (me, *me.children(recursive=True)):
-            with suppress(psutil.Error):
-                held += process.memory_info().rss
-                cpu += sum(process.cpu_times()[:2])
-        now = time.monotonic()
-        cores = max(0.0, cpu - self.cpu) / max(0.1, now - self.when)
-        self.when, self.cpu = now, cpu
-        return held >> 20, round(cores, 2)
 
 
 def is_ours(cell: Any) -> bool:

@@ -15,11 +15,11 @@ from studiolo.batch import folder
 from studiolo.batch.folder import Place, Record
 from studiolo.batch.follow import ANSWER_SECONDS, Follower, here
 from studiolo.batch.plan import changed, plan_calls, plan_run
-from studiolo.batch.run import Run, resources_of, view_html
+from studiolo.batch.run import Run
+from studiolo.batch.shown import resources_of, together, view_html, view_of
 from studiolo.batch.snapshot import kept_notebook
 from studiolo.batch.state import Verdict
 from studiolo.batch.table import plotted, row, tabled
-from studiolo.cost import amount
 from studiolo.desk import desk
 from studiolo.errors import Fault, RequestError, RunGone
 from studiolo.views import CANCEL, OVER, JobView, State
@@ -238,31 +238,23 @@ class Sweep(Sequence[Run]):
 
     def _look(self) -> JobView:
         verdict, views = self._verdict(), [run.view() for run in self._runs]
-        at = here()
-        resources = resources_of(self._record.request, at.site if at else None)
-        most = None
-        if at is not None and resources is not None:
-            most = amount(resources, 60 * self._record.minutes * len(self), at.site.prices)
         spent = [view.spent for view in views if view.spent is not None]
-        return JobView(
-            kind="sweep",
-            identity=self.id,
-            name=self._record.file,
-            state=verdict.state,
-            words=verdict.why,
+        return view_of(
+            "sweep",
+            self.id,
+            self._record,
+            verdict,
+            here(),
+            runs=len(self),
             jobs=self.jobs,
-            cluster=self._record.cluster,
-            asked=self._record.submitted or None,
             started=min((view.started for view in views if view.started), default=None),
             expected=min((view.expected for view in views if view.expected), default=None),
             ended=max((view.ended for view in views if view.ended), default=None) if verdict.is_over else None,
             done=sum(view.state == "done" for view in views),
             of=len(views),
             unit="runs",
-            resources=resources,
             spent=sum(spent[1:], spent[0]) if spent else None,
-            ceiling=most,
-            actions=() if verdict.is_over else (CANCEL,),
+            used=together(views),
         )
 
     def act(self, action: str) -> None:

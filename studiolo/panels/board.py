@@ -19,7 +19,8 @@ from studiolo.cost import amount, price_per_hour
 from studiolo.dask_folder import folders, tell_to_end
 from studiolo.desk import Desk
 from studiolo.errors import SlurmError
-from studiolo.gauges import Gauges, joules_of_node
+from studiolo.gauges import Gauges
+from studiolo.looks import joules_of_node
 from studiolo.meter import Meter
 from studiolo.nvml import Gpus
 from studiolo.panels.groups import Group, group_view, grouped, in_order

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from studiolo.cost import amount_words, money_words
+from studiolo.cost import amount_words, money_words, use_words
 from studiolo.language import _, later, plural
 from studiolo.views import Amount, BudgetView, GaugeView, JobView, SessionView, State
 from studiolo.wording import Clock, local, moment, resources_words, span
@@ -259,6 +259,8 @@ def _facts(view: JobView, now: float, clock: Clock) -> Iterator[str]:
         yield _safe(f"{resources_words(view.resources)}{each}")
     if view.spent is not None and (view.started is not None or view.is_over):
         yield _safe(amount_words(view.spent))
+    if used := use_words(view):
+        yield _safe(f"used {used}")
     if view.ceiling is not None and not view.is_over:
         yield _safe(f"at most {money_words(view.ceiling) or amount_words(view.ceiling)}")
 

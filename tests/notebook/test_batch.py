@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import signal
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from chaos import fill, small_disk
+from chaos import Chaos, fill, small_disk
 from hubclient import Hub, until
 from kernels import Kernel, awaited, cancel_all, kernel_in, printed
 
@@ -99,6 +100,11 @@ def test_a_notebook_is_run_with_its_parameters_and_what_it_records_comes_back(at
     assert at.said("run.id") in at.outputs()
     assert at.said("run.parameters") == {"epochs": 9, "name": hostile}
     assert hostile.splitlines()[0] in at.said("run.log()")
+    # What nobody can tell on this node is no zero.
+    assert at.said("[run.progress.peak > 10, run.progress.used.cpu > 0, run.progress.used.gpu]") == [True, True, None]
+    assert " of 1 core; " in at.said("run.used")
+    assert " of 1 core" in at.said("run._repr_html_()")
+    assert at.said("[[one.idle, one.jobs] for one in studiolo.receipts(run)]") == [[None, [at.said("run.job")]]]
     assert "nbclient==" in Path(at.said("str(run.folder / 'packages.txt')")).read_text()
     # Sent again as it was kept, in one line, though the notebook is another one now.
     at.notebook("train.ipynb", cell("1 / 0"))
@@ -138,6 +144,66 @@ def test_a_cancelled_run_keeps_what_a_long_cell_has_said_until_then(at: Desk) ->
     assert at.said("run.state") == "cancelled"
     assert "step 3\n" in at.outputs()
     assert "step 599\n" not in at.outputs()
+
+
+def test_scancel_halfway_ends_a_run_whose_kernel_hangs_and_keeps_what_it_has_said(at: Desk) -> None:
+    cells = [cell(f"print('this is cell {number}')") for number in range(1, 11)]
+    hangs = "print('the kernel stops', flush=True)\nimport os, time; time.sleep(3); os.kill(os.getpid(), 19)"
+    at.send(at.notebook("halfway.ipynb", *cells[:5], cell(hangs), *cells[6:]), "cpus=1, hours='10m'")
+    awaited(at.kernel, "half of the cells", "run.progress is not None and run.progress.done == 5")
+    until("what the hanging cell has said", lambda: "the kernel stops" in at.outputs())
+    at.hub.slurm("scancel", str(at.said("run.job")))
+    assert "cancelled in cell 6 of 10" in at.kernel.fails("run.wait(80)")
+    assert "this is cell 5" in at.outputs()
+    assert "this is cell 7" not in at.outputs()
+    assert at.said("[run.state, run.progress.done, run.progress.cells]") == ["cancelled", 5, 10]
+
+
+def test_a_run_goes_on_whatever_becomes_of_the_kernel_that_sent_it(at: Desk, hub: Hub) -> None:
+    go = Path(f"/tmp/studiolo-test-outlives-{os.getpid()}")
+    waits = cell(f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.1)")
+    found = "import studiolo; run = studiolo.runs()[0]"
+    try:
+        with kernel_in(hub, at.kernel.person, at.kernel.server) as kernel:
+            sender = Desk(kernel)
+            sender.send(sender.notebook("outlives.ipynb", waits), "cpus=1, hours='15m'")
+            sender.until_state("running")
+            known = sender.said("run.id")
+            kernel.kill(signal.SIGSTOP)
+            at.kernel.run(found)
+            assert at.said("[run.id, run.state]") == [known, "running"]
+            kernel.kill(signal.SIGCONT)
+            kernel.kill(signal.SIGKILL)
+            kernel.revived()
+            kernel.run(found)
+            assert sender.said("[run.id, run.state]") == [known, "running"]
+        go.touch()
+        assert at.said("run.wait(80).state") == "done"
+    finally:
+        go.unlink(missing_ok=True)
+
+
+def test_a_silent_scheduler_is_told_and_nothing_is_lost_for_it(at: Desk, box: Any) -> None:
+    go = Path(f"/tmp/studiolo-test-silent-{os.getpid()}")
+    waits = f"import os, time\nwhile not os.path.exists({str(go)!r}): time.sleep(0.1)"
+    path = at.notebook("silent.ipynb", cell(waits))
+    try:
+        at.send(path, "cpus=1, hours='15m'")
+        at.until_state("running")
+        at.kernel.run("import asyncio; waiting = asyncio.ensure_future(run._awaited())")
+        chaos = Chaos(at.hub, box)
+        with chaos.mute("slurmctld"):
+            assert "did not answer" in at.kernel.fails(f"studiolo.run({path}, cpus=1, hours='15m')", 120)
+            awaited(at.kernel, "a word of it", "run.state == 'running' and 'does not answer' in run.why", 150)
+            # What the notebook itself says is known all the same.
+            assert at.said("run.progress.current") == 1
+        chaos.await_slurm()
+        go.touch()
+        assert at.kernel.run("(await waiting).state", 150).result == "'done'"
+        # Whether Slurm has taken the other one nobody knows but Slurm: it has failed in no case.
+        awaited(at.kernel, "the other one", "studiolo.runs()[0].state in ('done', 'unknown')", 150)
+    finally:
+        go.unlink(missing_ok=True)
 
 
 def test_a_closed_partition_is_told_in_the_cell_and_leaves_no_job(at: Desk) -> None:
@@ -333,6 +399,7 @@ def test_a_function_is_called_for_many_items_on_the_cluster(at: Desk) -> None:
     assert "Call 2 of 3: square failed with ValueError: a bad item" in at.kernel.fails("calls.results()")
     assert at.said("[calls._value(0), calls._value(1)]") == [[9, "0", False], [16, "1", False]]
     assert "a bad item" in at.said("calls[2].log()")
+    assert at.said("min(call.progress.peak for call in calls)") > 0
     assert at.said("type(studiolo.runs()[0]).__name__") == "Calls"
 
 

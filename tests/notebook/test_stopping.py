@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import pwd
+from pathlib import Path
+
 from hubclient import until
-from kernels import Kernel
+from kernels import Kernel, awaited, printed
 
 SEND_OFF = """
 import nbformat, studiolo
@@ -27,3 +31,47 @@ def test_everything_else_of_the_person_ends_and_the_session_goes_on(notebook: Ke
     until("the hub to know", lambda: not hub.server(person, "second"))
     assert notebook.run("print(crew.status.name, run.state)").text.split() == ["closed", "cancelled"]
     assert "Nothing else of yours" in notebook.run("print(studiolo.stop_everything())").text
+
+
+CLUSTER_OF_A_RUN = """
+import nbformat, studiolo
+from nbformat.v4 import new_code_cell, new_notebook
+work = "import studiolo, time; crew = studiolo.cluster(workers=1, cpus=1, memory='500M', minutes=30); time.sleep(900)"
+nbformat.write(new_notebook(cells=[new_code_cell(work)]), "crew.ipynb")
+run = studiolo.run("crew.ipynb", cpus=1, memory="700M", minutes=30)
+"""
+
+
+def test_a_dask_cluster_that_a_batch_run_has_started_ends_with_everything(notebook: Kernel) -> None:
+    hub, person = notebook.hub, notebook.person
+    own = hub.job(person)
+    notebook.run(CLUSTER_OF_A_RUN)
+    until("the run and its worker", lambda: len(hub.jobs(person)) == 3)
+    assert notebook.run("print(studiolo.stop_everything())").text.strip() == "Stopped: 1 batch run, 1 Dask worker."
+    until("the end of both", lambda: hub.jobs(person) == [own])
+    awaited(notebook, "what the run says", "run.state == 'cancelled'")
+
+
+FROM_WITHIN = """
+import nbformat, studiolo
+from nbformat.v4 import new_code_cell, new_notebook
+cells = [new_code_cell("import studiolo; studiolo.record(told=repr(studiolo.stop_everything()))"), new_code_cell("1")]
+nbformat.write(new_notebook(cells=cells), "ends-all.ipynb")
+sweep = studiolo.sweep("ends-all.ipynb", [{}, {}], at_once=1, cpus=1, memory="700M", minutes=30)
+"""
+
+
+def test_a_sweep_that_stops_everything_ends_the_session_and_not_itself(notebook: Kernel) -> None:
+    hub, person = notebook.hub, notebook.person
+    notebook.run(FROM_WITHIN)
+    folder = Path(pwd.getpwnam(person).pw_dir) / ".studiolo" / "runs" / printed(notebook, "sweep.id")
+
+    def done(index: int) -> bool:
+        state = folder / str(index) / "state.json"
+        return state.exists() and json.loads(state.read_text())["phase"] == "done"
+
+    until("the end of the first run", lambda: done(0))
+    until("the end of the second run", lambda: done(1))
+    told = [json.loads((folder / str(index) / "result.json").read_text())["told"] for index in (0, 1)]
+    assert told == ["Stopped: 1 session.", "Nothing else of yours runs or waits."]
+    until("the hub to know", lambda: not hub.server(person))

@@ -121,6 +121,13 @@ def test_what_one_of_them_does_not_tell_of_gpus_is_known_of_none() -> None:
     assert "no GPU" not in right_size([replace(PAST, gpu=0.0), replace(PAST, gpu=None)], "x").less
 
 
+def test_gpus_that_were_idle_at_every_look_were_not_needed() -> None:
+    seen = replace(PAST, gpu=0.004, most_gpu=0.02)
+    assert "no GPU" in right_size([seen, seen], "x").less
+    assert "no GPU" not in right_size([seen, replace(seen, most_gpu=0.5)], "x").less
+    assert "no GPU" not in right_size([seen, replace(seen, most_gpu=None)], "x").less
+
+
 def test_what_fits_is_said_to_fit() -> None:
     answer = right_size([Past(Resources(2, 8192), 60, 50 * 60, memory=6000, cores=1.9)], "x")
     assert (answer.fix, answer.less) == ("What you asked for fits.", "")

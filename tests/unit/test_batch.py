@@ -30,20 +30,26 @@ from studiolo.batch.folder import Place, Record, read_record
 from studiolo.batch.parameters import check_parameters, declared, injected, plain, require, with_parameters
 from studiolo.batch.parts import Arrays, parts_of, read_arrays
 from studiolo.batch.plan import Plan, like_session, plan_run, points_of, rehearsal_of
-from studiolo.batch.progress import Progress, Trouble, read_progress
+from studiolo.batch.progress import Progress, Trouble, Used, read_progress
+from studiolo.batch.sampler import Sampler
+from studiolo.batch.shown import measured, together, view_html
 from studiolo.batch.snapshot import git_state, notebook_path, read_notebook
 from studiolo.batch.state import Verdict, hopeless, judge
 from studiolo.batch.sweep import Sweep, summary
 from studiolo.batch.table import plotted, row, tabled
+from studiolo.cost import use_words
 from studiolo.desk import Desk
 from studiolo.errors import RequestError, RunFailed, RunGone, RunsUnusable, SlurmRefused, SlurmUnavailable
 from studiolo.magics import CellRun, cell_notebook, read_line, run_batch
+from studiolo.meter import Totals
+from studiolo.nvml import Gpu
 from studiolo.request import check
 from studiolo.script import Job, render
 from studiolo.session import Session
 from studiolo.site import Site
 from studiolo.slurm.arrays import name_of, parse_most_tasks, parse_task_accounting, parse_task_queue, split, task
 from studiolo.slurm.states import OVER_STATES, JobState
+from studiolo.views import Amount, JobView, Measured, Resources
 
 ASKED = {"profile": "one", "partition": "gpu", "gpus": 2, "cpus": 4, "memory": 8192, "minutes": 60, "account": "p1", "qos": "short", "environment": "torch"}  # fmt: skip
 HERE = Session(1, "gpu1", "gpu", "p1", 4, 8192, 2, 0, None, owner="0123456789abcdef", asked=ASKED)
@@ -846,6 +852,81 @@ def test_a_run_that_goes_on_finds_what_it_saved(tmp_path: Path, monkeypatch: pyt
         saved.leave()
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     assert inside.checkpoint().resumed
+
+
+# --- What it uses ----------------------------------------------------------------------------------------------------
+
+GPU_AND_MORE = Resources(4, 8192, gpus=1)
+
+
+def looked(monkeypatch: pytest.MonkeyPatch, *looks: list[Gpu], tmp_path: Path) -> Used:
+    """What a sampler keeps that sees these GPUs, one list a look."""
+    left = iter(looks)
+    monkeypatch.setattr("studiolo.nvml.Gpus.look", lambda self: next(left, looks[-1]))
+    sampler = Sampler(environ={"SLURM_CPUS_PER_TASK": "2"}, root=tmp_path, seconds=60)
+    sampler.start()
+    sampler.finish(30)
+    assert isinstance(sampler.seen["used"], Used)
+    assert sampler.seen["used"].seconds >= 0
+    return sampler.seen["used"]
+
+
+def test_a_run_looks_at_itself_and_what_nobody_tells_stays_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = looked(monkeypatch, [], tmp_path=tmp_path)  # neither control groups nor /proc nor a GPU
+    assert replace(used, seconds=0.0) == Used()
+    monkeypatch.setattr("studiolo.batch.sampler.Meter.totals", lambda self: Totals(next(clock), next(clock), 512))
+    clock = itertools.count()
+    used = looked(monkeypatch, [Gpu(0.5, joules=10.0)], [Gpu(0.25, joules=25.0)], tmp_path=tmp_path)
+    assert used == Used(2.0, cpu=0.5, gpu=0.25, gpu_idle=0.0, gpu_most=0.25, gpu_joules=15.0)
+    used = looked(monkeypatch, [Gpu()], [Gpu(memory=5)], tmp_path=tmp_path)
+    assert (used.gpu, used.gpu_idle, used.gpu_joules) == (None, None, None), (
+        "a part made by MIG tells of its memory alone"
+    )
+
+
+def test_what_was_used_reads_back_and_nonsense_is_unknown() -> None:
+    told = Progress("running", used=Used(60.0, cpu=0.5, gpu=0.0, gpu_idle=1.0))
+    assert read_progress(json.loads(json.dumps(told.as_json()))) == told
+    odd = {"phase": "running", "used": {"seconds": -1, "cpu": "much", "gpu": 7, "gpu_idle": True, "cpu_joules": 1e300}}
+    assert read_progress(odd) == Progress("running", used=Used(gpu=1.0))
+    assert read_progress({"phase": "running", "used": 5}) == Progress("running")
+
+
+@pytest.mark.parametrize(
+    ("used", "of", "words"),
+    [
+        (Measured(cpu=0.5, gpu=0.4, idle=0.25), GPU_AND_MORE, "2 of 4 cores; 4 GB of 8 GB at most; GPU 40% busy and idle for 25% of the time; 120 Wh, estimated"),
+        (Measured(cpu=0.5), GPU_AND_MORE, "2 of 4 cores; 4 GB of 8 GB at most; GPU: not told on this node; 120 Wh, estimated"),
+        (Measured(), Resources(4, 8192), "CPUs: not told on this node; 4 GB of 8 GB at most; 120 Wh, estimated"),
+        (Measured(cpu=0.25), Resources(4, 8192, shards=1), "1 of 4 cores; 4 GB of 8 GB at most; GPU: others share it, and its use can not be told apart; 120 Wh, estimated"),
+    ],
+)  # fmt: skip
+def test_what_a_run_has_used_is_a_sentence(used: Measured, of: Resources, words: str) -> None:
+    view = JobView("run", "1", "x", "done", "", resources=of, used=used, kwh=0.12)
+    assert use_words(view, 4096) == words
+    assert f"<small>Used {use_words(view)}.</small>" in view_html(view)
+    assert use_words(replace(view, used=None)) == ""
+
+
+def test_counters_count_only_where_they_were_read_for_nearly_all_of_the_time() -> None:
+    used = Used(95.0, cpu=0.5, gpu_joules=7.0)
+    assert measured(used, 100.0) == Measured(cpu=0.5, gpu_joules=7.0)
+    assert measured(used, 200.0) == Measured(cpu=0.5)
+    assert measured(None, 1.0) is None
+    assert measured(Used(), 1.0) is None
+
+
+def test_a_sweep_has_used_what_its_runs_have_by_their_hours() -> None:
+    def one(hours: float, used: Measured | None) -> JobView:
+        return JobView("run", "1", "x", "done", "", spent=Amount(0.0, hours), used=used)
+
+    busy, idle = Measured(cpu=1.0, gpu=0.5, idle=0.0, most_gpu=1.0, gpu_joules=3.0), Measured(cpu=0.0, gpu_joules=4.0)
+    assert together([one(1, busy), one(3, idle)]) == Measured(cpu=0.25, gpu_joules=7.0, most_gpu=1.0)
+    assert together([one(9.5, busy), one(0.5, None)]) == replace(busy, gpu_joules=None)
+    assert together([one(1, busy), one(1, None)]) is None
+    assert together([]) is None
 
 
 # --- Sweeps ----------------------------------------------------------------------------------------------------------

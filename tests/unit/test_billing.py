@@ -6,6 +6,7 @@ import csv
 import io
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,11 +113,24 @@ def test_only_what_costs_has_receipts(at: Desk, thing: object) -> None:
 
 
 def test_many_jobs_are_measured_only_where_all_are_known() -> None:
-    view = JobView("sweep", "1", "x", "done", "", (1, 2), resources=WHOLE)
+    view = JobView("cluster", "1", "x", "done", "", (1, 2), resources=WHOLE)
     books = {1: JobUsage(1, 100, 400.0, gpu=1.0), 2: JobUsage(2, 300, 0.0, gpu=0.0)}
     assert measured(view, books, {1: 5.0, 2: 7.0}) == Measured(cpu=0.25, gpu=0.25, joules=12.0)
     assert measured(view, books, {1: 5.0}).joules is None
     assert measured(view, {1: books[1]}, {}) == Measured()
+    # Of a job array accounting has one task under the array's number: its joules are not those of all.
+    assert measured(replace(view, kind="sweep"), books, {1: 5.0, 2: 7.0}) == Measured(cpu=0.25, gpu=0.25)
+
+
+def test_what_a_run_has_seen_of_itself_comes_before_what_accounting_tells(at: Desk) -> None:
+    own = Measured(cpu=0.5, gpu=0.4, gpu_joules=3.6e6, idle=0.2, most_gpu=1.0)
+    seen = replace(DONE, used=own)
+    assert measured(seen, {31: JobUsage(31, 100, 400.0, gpu=0.1)}, {31: 9.0}) == replace(own, joules=9.0)
+    (one,) = receipts(Thing(seen))
+    assert (one.idle, one.basis) == (0.2, "partly measured")
+    assert one.kwh == pytest.approx(1 + 2 * 4 * 6 / 1000)
+    (so_far,) = receipts(Thing(replace(seen, state="running", ended=None)))
+    assert so_far.idle == 0.2
 
 
 def test_receipts_are_a_table_and_a_file(tmp_path: Path) -> None:

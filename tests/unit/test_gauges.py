@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from studiolo.gauges import Gauges, Look, Sums, gauges, joules_of_node, summed
+from studiolo.gauges import Gauges, gauges
+from studiolo.looks import Look, Sums, joules_of_node, summed
 from studiolo.meter import Meter, Totals
 from studiolo.nvml import Gpu, Gpus, devices
 from studiolo.site import Energy

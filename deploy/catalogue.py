@@ -14,7 +14,7 @@ from deploy.errors import DeployError
 from slurmbox.files import ensure_folder
 from studiolo.errors import CardError, NotKept
 from studiolo.holdings import keep
-from studiolo.holdings.card import CARD, Place, SetName
+from studiolo.holdings.card import CARD, Place
 from studiolo.holdings.files import faults_of
 from studiolo.holdings.places import read_set
 from studiolo.holdings.wanted import wanted
@@ -90,9 +90,7 @@ def _is_whole(place: Place, folder: Path) -> bool:
 
 def _add(place: Place, offer: Offer) -> None:
     said = {"licence": offer.licence, "citation": offer.citation, "url": offer.url, "limits": offer.limits}
-    told = wanted(
-        "data", SetName, place, name=offer.name, description=offer.description, simulated=offer.simulated, **said
-    )
+    told = wanted("data", place, name=offer.name, description=offer.description, simulated=offer.simulated, **said)
     with tempfile.TemporaryDirectory(prefix="studiolo-") as made:
         offer.write(Path(made))
         try:

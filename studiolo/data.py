@@ -12,16 +12,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from studiolo.errors import Fault, NotKept, NotLoadable, shown
-from studiolo.holdings import keep, read
-from studiolo.holdings.card import CARD, Card, Part, SetName
+from studiolo.errors import NotLoadable, shown
+from studiolo.holdings import keep, read, shelf
+from studiolo.holdings.card import CARD, Card, Part
 from studiolo.holdings.files import checked
-from studiolo.holdings.places import DATA, at_hand, find, places
+from studiolo.holdings.places import DATA
 from studiolo.holdings.show import Listing
-from studiolo.holdings.wanted import wanted
-from studiolo.modelcache import my_groups
-from studiolo.outline import read_outline
-from studiolo.site import Site
 
 __all__ = ["add", "card", "list", "load", "path", "records", "remove", "search"]
 
@@ -31,7 +27,7 @@ HASHED_AT_MOST = 1 << 30
 
 def list() -> Listing:  # noqa: A001 - studiolo.data.list() is how people say it
     """All data sets that you may see, as a table."""
-    return at_hand(DATA, places(read_outline(), DATA))
+    return shelf.listing(DATA)
 
 
 def search(words: str) -> Listing:
@@ -41,8 +37,7 @@ def search(words: str) -> Listing:
 
 def card(name: str) -> Card:
     """What a data set is: licence, limits of use, source, size, parts. Raises :class:`~studiolo.errors.NotAtHand`."""
-    site = read_outline()
-    return find(DATA, places(site, DATA), name, site.support)
+    return shelf.card_of(DATA, name)
 
 
 def path(name: str) -> Path:
@@ -131,23 +126,11 @@ def add(
     for not stated. Raises :class:`~studiolo.errors.NotKept`: a name that is taken, a group that is not
     yours, a full disk, pickles (reading one runs whatever its writer wants).
     """
-    site = read_outline()
-    where = places(site, DATA)
-    place = keep.target_place(str(name), group, where, my_groups(), _ready(site))
-    told = wanted(
-        "data", SetName, place, name=name, licence=licence, description=description, citation=citation, url=url,
-        limits=limits, simulated=simulated,
+    told, place = shelf.to_add(
+        DATA, name=name, group=group, licence=licence, description=description, citation=citation, url=url, limits=limits,
+        simulated=simulated,
     )  # fmt: skip
-    if taken := next((one for one in at_hand(DATA, where) if one.name == name), None):
-        raise NotKept(
-            [Fault("name", shown(name), f"a new name: {taken.full_name} is there already")], f"{name} was not added"
-        )
     return keep.add_set(Path(source).expanduser(), told, place)
-
-
-def _ready(site: Site) -> str:
-    groups = site.catalogue.groups
-    return f"install -d -m 3770 -g {{group}} {groups}/{DATA.folder}" if groups else ""
 
 
 def remove(name: str) -> None:

@@ -100,7 +100,7 @@ class _FaultsError(StudioloError):
     def __init__(self, faults: Sequence[Fault], source: str = "") -> None:
         self.faults = tuple(faults)
         self.source = source
-        head = _(self.headline, source=source, count=len(self.faults))
+        head = _(self.headline, source=printable(source) if source else "", count=len(self.faults))
         super().__init__("\n  ".join([head, *map(str, self.faults)]))
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
-from studiolo.errors import NotAtHand, StudioloError
+from studiolo.errors import NotAtHand, OutsideSession, StudioloError
 
 __all__ = ["load_ipython_extension", "missing_model"]
 
@@ -30,8 +30,10 @@ def _after(result: Any) -> None:
     if name is not None:
         try:
             word = _word(name)
-        except StudioloError:  # outside of a session, or nothing can be told of it
+        except OutsideSession:
             return
+        except StudioloError as error:  # it is there, and broken, or the home is full
+            word = str(error)
         print(word, file=sys.stderr)
 
 

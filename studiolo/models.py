@@ -13,13 +13,11 @@ from pathlib import Path
 
 from studiolo import modelcache
 from studiolo.errors import CardError, Fault, NotKept, shown
-from studiolo.holdings import keep
-from studiolo.holdings.card import Card, ModelName
+from studiolo.holdings import keep, shelf
+from studiolo.holdings.card import Card
 from studiolo.holdings.files import walk
-from studiolo.holdings.places import MODELS, at_hand, find, places
+from studiolo.holdings.places import MODELS, places
 from studiolo.holdings.show import Listing
-from studiolo.holdings.wanted import wanted
-from studiolo.modelcache import my_groups
 from studiolo.outline import read_outline
 from studiolo.site import Site
 
@@ -34,7 +32,7 @@ PICKLES = (
 
 def list() -> Listing:  # noqa: A001 - studiolo.models.list() is how people say it
     """All models that you may see, as a table."""
-    return at_hand(MODELS, places(read_outline(), MODELS))
+    return shelf.listing(MODELS)
 
 
 def search(words: str) -> Listing:
@@ -44,8 +42,7 @@ def search(words: str) -> Listing:
 
 def card(name: str) -> Card:
     """What a model is: licence, limits of use, source, size. Raises :class:`~studiolo.errors.NotAtHand` at once."""
-    site = read_outline()
-    return find(MODELS, places(site, MODELS), name, site.support)
+    return shelf.card_of(MODELS, name)
 
 
 def path(name: str) -> Path:
@@ -109,20 +106,11 @@ def add(
     ``name`` is ``"org/name"``, as libraries will call it. Raises :class:`~studiolo.errors.NotKept`, as for data sets; weights
     belong into safetensors, since pickles run whatever their writer wants.
     """
-    site = read_outline()
-    where = places(site, MODELS)
-    place = keep.target_place(str(name), group, where, my_groups(), _ready(site))
-    told = wanted(
-        "model", ModelName, place, name=name, licence=licence, description=description, citation=citation, url=url,
-        limits=limits, simulated=None,
+    told, place = shelf.to_add(
+        MODELS, name=name, group=group, licence=licence, description=description, citation=citation, url=url,
+        limits=limits,
     )  # fmt: skip
     folder = Path(source).expanduser()
-    if not modelcache.is_name(name):
-        raise NotKept([Fault("name", shown(name), "ORG/NAME without '--' and '..'")], f"{name} was not added")
-    if taken := next((one for one in at_hand(MODELS, where) if one.name == name), None):
-        raise NotKept(
-            [Fault("name", shown(name), f"a new name: {taken.full_name} is there already")], f"{name} was not added"
-        )
     if folder.is_dir() and (folder / "refs" / "main").is_file():  # as a cache has it
         folder = modelcache.snapshot(folder)
     if folder.is_file():
@@ -130,13 +118,8 @@ def add(
             [Fault("source", shown(str(source)), "a folder with all files of the model")], f"{name} was not added"
         )
     made = keep.add_model(folder, told, place)
-    refresh(site)
+    refresh(read_outline())
     return made
-
-
-def _ready(site: Site) -> str:
-    groups = site.catalogue.groups
-    return f"install -d -m 3770 -g {{group}} {groups}/{MODELS.folder}" if groups else ""
 
 
 def remove(name: str) -> None:

@@ -17,7 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from studiolo.errors import CardError, Fault, printable, shown
 
-__all__ = ["CARD", "MODEL_CARD", "Card", "Part", "Place", "as_json", "format_of", "parse_card"]
+__all__ = ["CARD", "MODEL_CARD", "Card", "Part", "Place", "as_json", "format_of", "parse_card", "relative"]
 
 CARD = "croissant.json"
 """The file in a data set's folder that says what it is."""
@@ -175,6 +175,7 @@ def relative(value: str) -> str:
         not value.isprintable()
         or "\\" in value
         or value.startswith(("/", "~"))
+        or "::" in value
         or "://" in value
         or not parts
         or any(part == ".." or part.startswith(".") for part in parts)
@@ -242,7 +243,7 @@ class _Schema(BaseModel):
 
 class _File(_Schema):
     kind: Literal["cr:FileObject"] = Field(alias="@type")
-    name: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_one_line)]
+    name: Annotated[str, Field(min_length=1, max_length=600), AfterValidator(_one_line)]
     url: Annotated[str, AfterValidator(relative), AfterValidator(_safe)] = Field(alias="contentUrl")
     size: Size = Field(alias="contentSize")
     media: Annotated[str, AfterValidator(_media)] = Field(alias="encodingFormat")
@@ -254,7 +255,7 @@ class _File(_Schema):
 
 class _Files(_Schema):
     kind: Literal["cr:FileSet"] = Field(alias="@type")
-    name: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_one_line)]
+    name: Annotated[str, Field(min_length=1, max_length=600), AfterValidator(_one_line)]
     includes: Annotated[
         list[Annotated[str, AfterValidator(_pattern)]], BeforeValidator(_several), Field(min_length=1, max_length=20)
     ]

@@ -65,11 +65,20 @@ def _faults(folder: Path, deep: bool) -> Iterator[Fault]:
         missing = "refs/main, and what it names below snapshots" if is_model_folder(folder.name) else CARD
         yield Fault("the folder", "", f"a folder with {missing}")
         return
+    if card.kind == "model" and (begun := _unfinished(folder)):
+        yield Fault(shown(begun), "", "a whole file: its download was cut off or goes on; run it again")
     for part in card.parts:
         yield from faults_of(card, part, deep=deep)
     yield from _group_faults(card)
     if deep:
         yield from _file_faults(card)
+
+
+def _unfinished(folder: Path) -> str:
+    """What Hugging Face's library has begun to download and not finished, if anything."""
+    blobs = folder / "blobs"
+    names = sorted(os.listdir(blobs)) if blobs.is_dir() else []
+    return next((f"blobs/{name}" for name in names if name.endswith(".incomplete")), "")
 
 
 def _group_faults(card: Card) -> Iterator[Fault]:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import stat
 from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from studiolo.errors import CardError, Fault, shown
-from studiolo.holdings.card import CARD, LARGEST, PROGRAMS, Card, Part
+from studiolo.holdings.card import CARD, LARGEST, MODEL_CARD, PROGRAMS, Card, Part
 
 __all__ = ["checked", "faults_of", "hash_of", "hash_of_many", "part_files", "read_text", "walk"]
 
@@ -50,20 +50,24 @@ def walk(folder: Path) -> Iterator[str]:
 
 
 def matches(pattern: str, path: str) -> bool:
-    """Whether a pattern of a card means this path: ``*`` and ``?`` within a folder's name, ``**/`` for folders below."""
-    return re.fullmatch(_expression(pattern), path, re.DOTALL) is not None
-
-
-def _expression(pattern: str) -> str:
-    words = {"**/": "(?:.*/)?", "**": ".*", "*": "[^/]*", "?": "[^/]"}
-    return "".join(words.get(piece) or re.escape(piece) for piece in re.split(r"(\*\*/|\*\*|\*|\?)", pattern) if piece)
+    """Whether a pattern of a card means this path: ``*`` and ``?`` within a folder's name, ``**/`` for folders below, or none."""
+    # Folder by folder, by fnmatch, which never tries a name's letters in all combinations: patterns come from anybody.
+    wanted, parts = pattern.split("/"), path.split("/")
+    if "**" not in wanted:
+        return len(wanted) == len(parts) and all(map(fnmatchcase, parts, wanted))
+    at = wanted.index("**")
+    before, after = wanted[:at], wanted[at + 1 :]
+    rest = parts[len(before) :]
+    if len(rest) < max(len(after), 1):
+        return False
+    return all(map(fnmatchcase, parts, before)) and all(map(fnmatchcase, rest[len(rest) - len(after) :], after))
 
 
 def part_files(card: Card, part: Part) -> list[Path]:
     """The files of a part, all of them plain and within the set's folder. Raises ``CardError`` where one is not."""
     if part.many:
-        expressions = [re.compile(_expression(pattern), re.DOTALL) for pattern in part.patterns]
-        names = [name for name in _walked(card) if any(one.fullmatch(name) for one in expressions)]
+        files = [name for name in _walked(card) if name not in (CARD, MODEL_CARD)]
+        names = [name for name in files if any(matches(pattern, name) for pattern in part.patterns)]
         if not names:
             raise _refused(card, part, shown(", ".join(part.patterns)), "some file: none is there")
     else:

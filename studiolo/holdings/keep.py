@@ -10,6 +10,7 @@ import errno
 import grp
 import hashlib
 import os
+import re
 import shutil
 import stat
 import tempfile
@@ -18,7 +19,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from studiolo.errors import Fault, NotKept, shown
-from studiolo.holdings.card import CARD, MODEL_CARD, PROGRAMS, Card, Part, Place, as_json, format_of, parse_card
+from studiolo.holdings.card import (
+    CARD,
+    MODEL_CARD,
+    PROGRAMS,
+    Card,
+    Part,
+    Place,
+    as_json,
+    format_of,
+    parse_card,
+    relative,
+)
 from studiolo.holdings.files import hash_of_many, walk
 from studiolo.holdings.show import bytes_words
 from studiolo.modelcache import folder_name
@@ -32,6 +44,7 @@ REMOVING = ".removing-"
 
 _CHUNK = 1 << 20
 _MOST_PARTS = 200
+_SUFFIX = re.compile(r"\.[A-Za-z0-9_-]+", re.ASCII)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -194,9 +207,11 @@ def _sources(source: Path, name: str) -> list[str]:
 def _file_faults(base: Path, name: str) -> Iterator[Fault]:
     mode = os.lstat(base / name).st_mode
     inside = stat.S_ISREG(mode) or (stat.S_ISLNK(mode) and _leads_within(base, name))
-    if not name.isprintable() or "\\" in name or (not name.isascii() and not _encodes(name)):
-        yield Fault("source", shown(name), "names of printable letters, without '\\'")
-    elif name in (CARD, MODEL_CARD):
+    try:
+        relative(name)
+    except ValueError as error:
+        yield Fault("source", shown(name), str(error))
+    if name in (CARD, MODEL_CARD):
         yield Fault("source", shown(name), "no card: it is written for you")
     elif name.lower().endswith(PROGRAMS) or (inside and is_pickle(base / name)):
         yield Fault(
@@ -218,14 +233,6 @@ def is_pickle(path: Path) -> bool:
     with open(path, "rb") as file:
         head = file.read(4)
     return head == b"PK\x03\x04" or (head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05" and len(head) > 1)
-
-
-def _encodes(name: str) -> bool:
-    try:
-        name.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _leads_within(base: Path, name: str) -> bool:
@@ -274,9 +281,8 @@ def _parts(copied: Sequence[Copied]) -> tuple[Part, ...]:
         if (word == "image" and len(files) > 1) or len(files) > _MOST_PARTS:
             suffixes = sorted({os.path.splitext(one.path)[1] for one in files})
             # Patterns, so that one with other letters or none takes files of no other format: each suffix by itself.
-            patterns = (
-                tuple(f"**/*{suffix}" for suffix in suffixes) if all(suffixes) and len(suffixes) <= 20 else ("**/*",)
-            )
+            plain = all(_SUFFIX.fullmatch(suffix) for suffix in suffixes) and len(suffixes) <= 20
+            patterns = tuple(f"**/*{suffix}" for suffix in suffixes) if plain else ("**/*",)
             chosen = files if patterns != ("**/*",) else list(copied)
             parts.append(_many(f"{word}s" if word == "image" else word, word, patterns, chosen))
         else:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from studiolo.errors import CardError, Fault, NotAtHand, shown
 from studiolo.holdings.card import CARD, Card, Place, parse_card
@@ -22,15 +23,16 @@ __all__ = ["DATA", "MODELS", "Kind", "at_hand", "find", "places"]
 
 @dataclass(frozen=True)
 class Kind:
-    """Data sets or models: how they are called, and which folder of a group's holds them."""
+    """Data sets or models: how they are called, which folder of a group's holds them, and what their cards are of."""
 
     word: str
     module: str
     folder: str
+    card: Literal["data", "model"]
 
 
-DATA = Kind("data set", "studiolo.data", "data")
-MODELS = Kind("model", "studiolo.models", "models")
+DATA = Kind("data set", "studiolo.data", "data", "data")
+MODELS = Kind("model", "studiolo.models", "models", "model")
 
 
 def places(site: Site, kind: Kind, environ: Mapping[str, str] = os.environ) -> list[Place]:

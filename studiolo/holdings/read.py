@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import glob
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -123,7 +124,7 @@ def _dask(reading: Reading) -> Any:
     _library("pyarrow")
     frames = _library("dask.dataframe", "dask")
     columns = _columns(reading)
-    paths = [str(path) for path in reading.files]
+    paths = [glob.escape(str(path)) for path in reading.files]  # Dask takes '[', '*' and '?' in a name for patterns
     if reading.part.format == "parquet":
         return frames.read_parquet(paths, columns=columns)
     packed: dict[str, Any] = {"blocksize": None} if any(path.endswith(".gz") for path in paths) else {}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import overload
 
-from studiolo.errors import CardError
+from studiolo.errors import CardError, printable
 from studiolo.holdings.card import Card
 
 __all__ = ["Listing", "bytes_words", "card_html", "card_text"]
@@ -78,15 +78,21 @@ def _haystack(card: Card) -> str:
 
 
 def _row(card: Card) -> tuple[str, str, str, str, str, str]:
-    first = card.description.partition("\n")[0]
-    what = first if len(first) <= 80 else first[:79] + "…"
     kind = {None: "", True: "simulated", False: "real"}[card.simulated]
-    return (card.full_name, what, bytes_words(card.size), card.licence, card.place.for_whom, kind)
+    what, licence = _short(card.description, 80), _short(card.licence, 40)
+    return (card.full_name, what, bytes_words(card.size), licence, card.place.for_whom, kind)
+
+
+def _short(text: str, limit: int) -> str:
+    first = text.partition("\n")[0]
+    return first if len(first) <= limit else first[: limit - 1] + "…"
 
 
 def _refusal(error: CardError) -> str:
     first = str(error.faults[0]) if error.faults else ""
-    return f"{error.source}: {first}" + (f" (and {len(error.faults) - 1} more)" if len(error.faults) > 1 else "")
+    return f"{printable(error.source)}: {first}" + (
+        f" (and {len(error.faults) - 1} more)" if len(error.faults) > 1 else ""
+    )
 
 
 def _facts(card: Card) -> Iterator[tuple[str, str]]:

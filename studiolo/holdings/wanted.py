@@ -5,12 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from studiolo.errors import Fault, NotKept, shown
-from studiolo.holdings.card import Card, Place, Text, Words
+from studiolo.holdings.card import Card, Place, SetName, Text, Words
+from studiolo.modelcache import is_name
 
 __all__ = ["wanted"]
+
+
+_SET_NAME: TypeAdapter[str] = TypeAdapter(SetName, config=ConfigDict(strict=True))
+_NAMES = {
+    "data": "letters, digits, '_', '.' and '-', at most 64",
+    "model": "letters, digits, '_', '.' and '-', as ORG/NAME, without '--' and '..', at most 96",
+}
 
 
 class _Told(BaseModel):
@@ -24,16 +32,15 @@ class _Told(BaseModel):
     simulated: bool | None
 
 
-def wanted(kind: Literal["data", "model"], name_type: Any, place: Place, *, name: str, **said: Any) -> Card:
+def wanted(kind: Literal["data", "model"], place: Place, *, name: str, **said: Any) -> Card:
     """The card of what is to be added, without its parts. Raises ``NotKept`` with all faults."""
     faults = []
     try:
         told: Any = _Told.model_validate(said)
     except ValidationError as error:
         faults = [Fault(str(item["loc"][0]), shown(item["input"]), item["msg"]) for item in error.errors()]
-    if not _is_name(name, name_type):
-        allowed = "letters, digits, '_', '.' and '-'" + (", as ORG/NAME" if kind == "model" else ", at most 64")
-        faults.insert(0, Fault("name", shown(name), allowed))
+    if not _is_name(kind, name):
+        faults.insert(0, Fault("name", shown(name), _NAMES[kind]))
     if faults:
         raise NotKept(faults, f"{shown(name)} was not added")
     return Card(
@@ -54,11 +61,11 @@ def wanted(kind: Literal["data", "model"], name_type: Any, place: Place, *, name
     )
 
 
-def _is_name(name: object, name_type: Any) -> bool:
-    from pydantic import TypeAdapter
-
+def _is_name(kind: Literal["data", "model"], name: object) -> bool:
+    if kind == "model":
+        return isinstance(name, str) and is_name(name)
     try:
-        TypeAdapter(name_type, config=ConfigDict(strict=True)).validate_python(name)
+        _SET_NAME.validate_python(name)
     except ValidationError:
         return False
     return True

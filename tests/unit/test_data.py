@@ -25,7 +25,7 @@ from studiolo.cli import main
 from studiolo.errors import CardError, NotAtHand, NotKept, NotLoadable, OutsideSession
 from studiolo.holdings import files as holdings_files
 from studiolo.holdings import keep
-from studiolo.holdings.card import Place, SetName
+from studiolo.holdings.card import Place
 from studiolo.holdings.wanted import wanted
 from studiolo.modelcache import my_groups
 
@@ -515,7 +515,6 @@ def test_what_an_operators_program_adds_is_for_everybody(shelves: Shelves, capsy
     place = Place("site", shelves.data)
     told = wanted(
         "data",
-        SetName,
         place,
         name="sales",
         licence="CC0-1.0",

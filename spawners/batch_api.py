@@ -101,12 +101,14 @@ class _Batch(APIHandler):
         return str(Path(to_os_path(ApiPath(path), self.contents_manager.root_dir)))
 
     async def answered(self, work: Any, *arguments: Any) -> None:
-        """Do it beside the event loop, and tell what came of it; whatever is wrong is 400 with a sentence."""
+        """Do it beside the event loop, and tell what came of it; whatever is wrong is 400 with a sentence, and the names of the
+        fields that it is about."""
         try:
             told = await asyncio.to_thread(work, *arguments)
         except StudioloError as error:
             self.set_status(400)
-            told = {"message": str(error)}
+            faults = error.faults if isinstance(error, RequestError) else ()
+            told = {"message": str(error), "fields": [fault.where for fault in faults]}
         self.set_header("Cache-Control", "no-store")
         self.finish(json.dumps(told))
 

@@ -70,6 +70,7 @@ STATUS: dict[State, Status] = {
     "cancelled": Status.STOPPED,
     "unknown": Status.CREATED,  # the only one that claims nothing
 }
+WRONG: frozenset[State] = frozenset({"failed", "cancelled"})
 BY_TIME = [SortField(name="create_time", direction=SortDirection.desc)]
 
 _Value = TypeVar("_Value")
@@ -246,10 +247,12 @@ class StudioloScheduler(BaseScheduler):  # type: ignore[misc]  # jupyter-schedul
             start_time=_milliseconds(view.started),
             end_time=_milliseconds(view.ended),
             status=STATUS[view.state],
-            status_message=view.words or None,
+            # The page shows it in red, whatever it says.
+            status_message=view.words if view.state in WRONG and view.words else None,
         )
         if files:
             self.add_job_files(job)
+        job.package_input_folder = True  # "ran with input folder": in the very folder, of which nothing is packed
         return job
 
     # --- Files -------------------------------------------------------------------------------------------------------

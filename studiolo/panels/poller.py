@@ -1,8 +1,9 @@
 """One poller for all panels of a kernel, on the desk's thread: the kernel's own loop stands still while a cell runs.
 
 It looks every two seconds, and stops where nobody looks: when all panels are closed or gone from the page, and when nothing
-was run or pressed for a quarter of an hour. A panel that says what an idle kernel does, for ever, would keep its session from
-ever being idle: what a kernel sends counts as activity. Running a cell, or Refresh, begins it again.
+was run or pressed for a quarter of an hour: a page that is closed does not say so, and a kernel that is left alone is not to ask
+Slurm for the rest of its session. Nor is it to seem busy: the session's server takes what a thread sends for nobody's doing
+(``spawners/session_api.py``), but for what bears the name of the last click. Running a cell, or Refresh, begins it again.
 """
 
 from __future__ import annotations

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,7 +13,7 @@ from spawners import batch_api
 from spawners.batch_api import form_of, read_values
 from studiolo.batch.parameters import Parameter
 from studiolo.desk import Desk
-from studiolo.errors import RequestError
+from studiolo.errors import Fault, RequestError, SlurmUnavailable, StudioloError
 from studiolo.session import Session
 from studiolo.site import Site
 
@@ -49,6 +52,24 @@ def test_a_form_has_the_notebooks_parameters_and_the_sessions_resources_with_the
     assert partition.max_gpus == 0
     assert (resources["gpus"]["value"], resources["gpus"]["most"]) == ("0", "4")
     assert "shards" not in resources
+
+
+@pytest.mark.parametrize(
+    ("trouble", "fields"),
+    [
+        (RequestError([Fault("epochs", "many", "a number"), Fault("cpus", "99", "at most 8")]), ["epochs", "cpus"]),
+        (SlurmUnavailable("submit your job", "no answer"), []),
+    ],
+)
+def test_a_refusal_names_the_fields_that_it_is_about(trouble: StudioloError, fields: list[str]) -> None:
+    said: list[str] = []
+    handler = SimpleNamespace(set_status=lambda status: None, set_header=lambda *pair: None, finish=said.append)
+
+    def refused() -> None:
+        raise trouble
+
+    asyncio.run(batch_api._Batch.answered(handler, refused))  # type: ignore[arg-type]
+    assert json.loads(said[0]) == {"message": str(trouble), "fields": fields}
 
 
 def test_what_the_form_writes_can_be_read_back(at: Desk, monkeypatch: pytest.MonkeyPatch) -> None:

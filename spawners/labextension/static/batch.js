@@ -18,6 +18,7 @@ const TEXTS = {
     costs: "At most %(price)s. %(words)s",
     rehearse: "Rehearse first, for some minutes on small resources",
     asking: "Asking what it costs and when it starts…",
+    sending: "%(name)s is being sent off…",
     run: "Run",
     cancel: "Cancel",
     failed: "This notebook can not be sent off: %(message)s",
@@ -51,6 +52,7 @@ const TEXTS = {
     costs: "Au plus %(price)s. %(words)s",
     rehearse: "Répéter d’abord, quelques minutes sur de petites ressources",
     asking: "Demande du coût et de l’heure de début…",
+    sending: "%(name)s est en cours d’envoi…",
     run: "Exécuter",
     cancel: "Annuler",
     failed: "Ce notebook ne peut pas être envoyé : %(message)s",
@@ -84,6 +86,7 @@ const TEXTS = {
     costs: "Höchstens %(price)s. %(words)s",
     rehearse: "Zuerst proben, einige Minuten mit kleinen Ressourcen",
     asking: "Kosten und Beginn werden erfragt…",
+    sending: "%(name)s wird abgeschickt…",
     run: "Ausführen",
     cancel: "Abbrechen",
     failed: "Dieses Notebook kann nicht abgeschickt werden: %(message)s",
@@ -166,6 +169,17 @@ class Form {
     return Object.fromEntries(changed.map(([name, { input }]) => [name, input.value]));
   }
 
+  // Says what is wrong, and marks the fields that it is about; nothing where all is well.
+  tell(error) {
+    const wrong = new Set(error?.fields ?? []);
+    this.trouble.textContent = error?.message ?? "";
+    for (const [name, { input }] of Object.values(this.inputs).flatMap(Object.entries)) {
+      if (wrong.has(name)) input.setAttribute("aria-invalid", "true");
+      else input.removeAttribute("aria-invalid");
+      input.style.borderColor = wrong.has(name) ? "var(--jp-error-color1, #b00020)" : "";
+    }
+  }
+
   body() {
     return { parameters: this.values("parameters"), resources: this.values("resources"), rehearse: this.rehearse.checked };
   }
@@ -181,7 +195,7 @@ const asker = ({ ServerConnection, settings, url, say }) => async (path, body) =
     throw new Error(say("away"));
   }
   const told = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Error(told.message || String(answer.status));
+  if (!answer.ok) throw Object.assign(new Error(told.message || String(answer.status)), { fields: told.fields });
   return told;
 };
 
@@ -236,8 +250,9 @@ export const batch = async ({ lab, languageOf }) => {
       const settings = app.serviceManager.serverSettings;
       const url = URLExt.join(settings.baseUrl, "studiolo", "batch");
       const ask = asker({ ServerConnection, settings, url, say });
-      const open = (path) => app.commands.execute("docmanager:open", { path });
-      const follow = follower({ Notification, ask, say, open });
+      const show = (path) => app.commands.execute("docmanager:open", { path });
+      const follow = follower({ Notification, ask, say, open: show });
+      const open = new Set(); // notebooks whose form is open, or on its way
 
       const form = async (path) => {
         const name = PathExt.basename(path);
@@ -252,10 +267,10 @@ export const batch = async ({ lab, languageOf }) => {
             let words;
             try {
               words = say("costs", await ask("", { path, ...fields.body(), dry_run: true }));
-              fields.trouble.textContent = "";
+              if (number === asked) fields.tell();
             } catch (error) {
               words = "";
-              if (number === asked) fields.trouble.textContent = error.message;
+              if (number === asked) fields.tell(error);
             }
             if (number === asked) fields.said.textContent = words;
           }, 600);
@@ -266,16 +281,21 @@ export const batch = async ({ lab, languageOf }) => {
         // What can not be granted is said in the form, which keeps what was typed.
         for (;;) {
           const body = new Widget({ node: fields.node });
-          const { button } = await showDialog({ title: say("title", { name }), body, buttons, focusNodeSelector: "input" });
+          const focusNodeSelector = fields.node.querySelector("[aria-invalid]") ? "[aria-invalid]" : "input";
+          const { button } = await showDialog({ title: say("title", { name }), body, buttons, focusNodeSelector });
           asked += 1;
           clearTimeout(timer);
           if (!button.accept) return;
+          // The form is closed by now, and a scheduler may take its time: nobody is to press twice for want of a word.
+          const sending = Notification.emit(say("sending", { name }), "in-progress", { autoClose: false });
           try {
             follow(await ask("", { path, ...fields.body() }));
             return;
           } catch (error) {
             fields.said.textContent = "";
-            fields.trouble.textContent = error.message;
+            fields.tell(error);
+          } finally {
+            Notification.dismiss(sending);
           }
         }
       };
@@ -286,13 +306,17 @@ export const batch = async ({ lab, languageOf }) => {
         isEnabled: () => tracker.currentWidget !== null,
         execute: async () => {
           const panel = tracker.currentWidget;
-          if (!panel) return;
+          if (!panel || open.has(panel.context.path)) return; // pressed twice
           const { context } = panel;
+          const { path } = context;
+          open.add(path);
           try {
             if (context.model.dirty) await context.save();
-            await form(context.path);
+            await form(path);
           } catch (error) {
             await showErrorMessage(say("command"), say("failed", { message: error.message }), [Dialog.okButton()]);
+          } finally {
+            open.delete(path);
           }
         },
       });

@@ -269,8 +269,8 @@ window._JUPYTERLAB.studiolo = (() => {
           new Session({ ServerConnection, settings, url, watchers }).look();
         },
       };
-      const { batch } = await import(new URL("batch.js", place));
-      const plugins = [plugin, await batch({ lab, languageOf })];
+      const [{ batch }, { jobs }] = await Promise.all(["batch.js", "jobs.js"].map((name) => import(new URL(name, place))));
+      const plugins = [plugin, await batch({ lab, languageOf }), jobs];
       return () => ({ __esModule: true, default: plugins });
     },
   };

@@ -92,4 +92,4 @@ def end_clusters() -> list[int]:
     from studiolo.desk import desk
 
     at = desk()
-    return at.do(end_leftovers(at))
+    return at.do(end_leftovers(at, closed=True))

@@ -13,6 +13,7 @@ import asyncio
 import itertools
 import math
 import os
+import re
 import secrets
 import socket
 import sys
@@ -20,15 +21,14 @@ import time
 from collections.abc import Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
-from typing import Any, Literal
+from functools import partial
+from typing import Any
 
-import dask.config
+import dask.utils
 from distributed.core import Status
-from distributed.deploy.cluster import WorkerStartTimeoutError
-from distributed.protocol import pickle
 from distributed.security import Security
-from distributed.utils import get_ip, get_ip_interface
 
+from studiolo import dask_numbers as numbers
 from studiolo import script
 from studiolo.cost import ceiling, held
 from studiolo.dask_adaptive import CalmAdaptive, surplus
@@ -36,11 +36,14 @@ from studiolo.dask_crew import Event, Phase, Worker, handover_seconds, how_lost,
 from studiolo.dask_folder import ClusterFolder, folders
 from studiolo.dask_jobs import CLOSED, ClusterJobs
 from studiolo.dask_leftovers import end_leftovers
+from studiolo.dask_losses import Losses
+from studiolo.dask_planned import WorkerJob
 from studiolo.dask_pulse import Pulse
 from studiolo.dask_roster import Roster
-from studiolo.dask_scheduler import SecretScheduler
+from studiolo.dask_scheduler import SecretScheduler, address_of
 from studiolo.dask_shape import capped, worker_options
-from studiolo.dask_stock import Job, JobQueueCluster
+from studiolo.dask_stock import JobQueueCluster
+from studiolo.dask_waiting import TooFewWorkers, fail_waiting
 from studiolo.dask_worker import Handover
 from studiolo.desk import desk
 from studiolo.errors import (
@@ -59,53 +62,17 @@ from studiolo.slurm.states import JobState
 from studiolo.units import minutes_words, parse_minutes
 from studiolo.views import Action, JobView, State, announce
 
-# A notebook's cluster has nothing from anybody's settings of stock clusters.
-dask.config.update_defaults(
-    {
-        "jobqueue": {
-            "studiolo": dict.fromkeys(
-                [
-                    "cores",
-                    "memory",
-                    "processes",
-                    "python",
-                    "interface",
-                    "death-timeout",
-                    "local-directory",
-                    "shared-temp-directory",
-                    "extra",
-                    "worker-command",
-                    "env-extra",
-                    "job-cpu",
-                    "job-mem",
-                    "log-directory",
-                    "shebang",
-                ]
-            )
-            | {"name": "dask", "worker-extra-args": [], "job-script-prologue": [], "scheduler-options": {}}
-            | {"job-extra": None, "job-extra-directives": [], "header-skip": None, "job-directives-skip": []}
-        }
-    }
-)
-
 __all__ = ["Cluster", "cluster"]
 
 SILENCE_SECONDS = 120.0
 """A notebook that says nothing for so long hangs: its workers end. A cell may hold Python's lock that long."""
 
 WAIT = "30m"
-FAILURES = 3
-"""So many workers in a row that end before they could begin, and no more are asked for."""
-
 MOST_WORKERS = 10_000
-MOST_SILENCE = 86400.0
 LOOK_SECONDS = 1.0
 TOLD_SECONDS = 5.0
-TOGETHER_SECONDS = 4.0
-"""Workers that are cancelled within so long of each other were cancelled together: somebody wants an end to them."""
-
+OURS = re.compile(r"worker-\d+")  # people may connect workers of their own, under other names
 SHORTEST_SECONDS = 30.0
-BOOKS_SECONDS = (0.5, 1.0, 2.0, 0.0)  # accounting hears of an end somewhat later than the queue
 LONGEST_PAUSE = 60.0
 CLOSE_SECONDS = 3.0
 """So long a cluster that is closed waits for Slurm to cancel its jobs."""
@@ -137,14 +104,14 @@ def cluster(
     if gpus is not None:
         if workers is not None:
             raise RequestError([Fault("gpus", shown(gpus), "as many workers with one GPU each: leave `workers` out")])
-        workers = _number("gpus", gpus, MOST_WORKERS)
+        workers = numbers.whole("gpus", gpus, MOST_WORKERS)
         options = {**options, "gpus": 1}
     try:
         seconds = 60.0 * parse_minutes(wait)
     except ValueError as error:
         raise RequestError([Fault("wait", shown(wait), str(error))]) from None
-    planned = _number("workers", 0 if workers is None else workers, MOST_WORKERS)
-    still = _silence(silence)
+    planned = numbers.whole("workers", 0 if workers is None else workers, MOST_WORKERS)
+    still = numbers.silence(silence)
     asked = own.check(worker_options(own.site, own.session, {"profile": profile, **options}))
     return Cluster(
         asked,
@@ -153,75 +120,6 @@ def cluster(
         silence=still,
         asynchronous=asynchronous,
     )
-
-
-def _number(where: str, value: object, most: int | None = None) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0 or (most is not None and value > most):
-        allowed = "0 or more" if most is None else f"from 0 to {most}"
-        raise RequestError([Fault(where, shown(value), f"a whole number, {allowed}")])
-    return value
-
-
-def _silence(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 1 <= value <= MOST_SILENCE:
-        raise RequestError([Fault("silence", shown(value), f"a number of seconds, from 1 to {MOST_SILENCE:g}")])
-    return float(value)
-
-
-def _bytes(where: str, value: object) -> int:
-    try:
-        number = int(dask.utils.parse_bytes(value))
-    except (ValueError, TypeError, OverflowError, AttributeError):
-        number = -1
-    if number < 0:
-        raise RequestError([Fault(where, shown(value), "an amount of memory, such as '64GB'")])
-    return number
-
-
-class TooFewWorkers(WorkerStartTimeoutError):  # type: ignore[misc]
-    """Dask's own error of a wait for workers that took too long, with why in ``words``."""
-
-    def __init__(self, there: int, wanted: int, seconds: float, words: str) -> None:
-        super().__init__(there, wanted, seconds)
-        self.words = words
-
-    def __str__(self) -> str:
-        return f"{super().__str__()}: {self.words}"
-
-
-class WorkerJob(Job):  # type: ignore[misc]  # dask-jobqueue has no types
-    """One worker's job, as dask-jobqueue's plan of workers handles it; ``crew`` is the cluster."""
-
-    config_name = "studiolo"
-    status: Any
-
-    def __init__(self, scheduler: str | None = None, name: str = "", crew: Any = None, **kwargs: Any) -> None:
-        super().__init__(scheduler=scheduler, name=name, processes=1, shebang="", **kwargs)
-        self.crew: Cluster = crew
-
-    def job_script(self) -> str:
-        """The batch script."""
-        request = self.crew.request_now()
-        return script.render(request, self.crew.site, self.crew.job(self.name, request)).text
-
-    async def start(self) -> None:
-        """Submit. Raises what Slurm says against it."""
-        if self.status == Status.closed:
-            return
-        try:
-            self.job_id = str(await self.crew.submit(self.name))
-        except BaseException:
-            self.status = Status.failed
-            raise
-        self.status = Status.running
-
-    async def close(self) -> None:
-        """Cancel. What Slurm can not be told now, the worker's guard sees by itself."""
-        if self.status == Status.running:
-            self.status = Status.closing
-            await self.crew.cancel([int(self.job_id)])
-        self.status = Status.closed
-        self._event_finished.set()
 
 
 class Cluster(JobQueueCluster):  # type: ignore[misc]
@@ -252,9 +150,8 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
         self._crew = Roster(held(request, self.site), self.site.prices)
         self._numbers = itertools.count()
         self._initial = workers
-        self._failed_starts = 0
+        self._losses = Losses()
         self._asked_anew = 0
-        self._cancelled: list[float] = []
         self._alone_since: float | None = None
         self._follows: dict[str, Future[None]] = {}
         self._errands: set[asyncio.Future[Any]] = set()
@@ -288,12 +185,12 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
 
     def scale(self, n: int | None = None, jobs: int = 0, memory: Any = None, cores: int | None = None) -> Any:
         """Have ``n`` workers (or so many ``cores``, so much ``memory`` in all). Asks now, and raises what is said against it."""
-        wanted = max(_number("n", 0 if n is None else n, MOST_WORKERS), _number("jobs", jobs, MOST_WORKERS))
+        wanted = max(numbers.whole("n", 0 if n is None else n, MOST_WORKERS), numbers.whole("jobs", jobs, MOST_WORKERS))
         if memory is not None:
-            wanted = max(wanted, math.ceil(_bytes("memory", memory) / self._memory_per_worker()))
+            wanted = max(wanted, math.ceil(numbers.amount("memory", memory) / self._memory_per_worker()))
         if cores is not None:
-            wanted = max(wanted, math.ceil(_number("cores", cores) / self._threads_per_worker()))
-        wanted = _number("workers", wanted, MOST_WORKERS)
+            wanted = max(wanted, math.ceil(numbers.whole("cores", cores) / self._threads_per_worker()))
+        wanted = numbers.whole("workers", wanted, MOST_WORKERS)
         if self.status in (Status.closing, Status.closed):
             self.worker_spec.clear()
             return _done() if self.asynchronous else None
@@ -313,11 +210,11 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
         One without work stays for ``idle``; one that still waits in the queue keeps its place there for ``keep``, whether or
         not there is work at the moment (minutes, or texts such as ``"90s"``). Other options are those of Dask's ``Adaptive``.
         """
-        patience = {"idle": _seconds("idle", idle), "keep": _seconds("keep", keep)}
+        patience = {"idle": numbers.seconds("idle", idle), "keep": numbers.seconds("keep", keep)}
         # Each job is one worker: what dask-jobqueue says of jobs, it says of workers.
         minimum, maximum = kwargs.pop("minimum_jobs", minimum), kwargs.pop("maximum_jobs", maximum)
-        most = _number("maximum", MOST_WORKERS if maximum == math.inf else maximum, MOST_WORKERS)
-        least = _number("minimum", minimum, most)
+        most = numbers.whole("maximum", MOST_WORKERS if maximum == math.inf else maximum, MOST_WORKERS)
+        least = numbers.whole("minimum", minimum, most)
         self._forgive()
         return super().adapt(Adaptive=CalmAdaptive, minimum=least, maximum=most, **patience, **kwargs)
 
@@ -467,8 +364,10 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
         for job in self._created:
             if job.status == Status.created:  # one that was just planned, in place of a lost one say: it never begins
                 job.status = Status.closed
-        await super()._close()
-        await self._at_desk(self._pulse.close())
+        try:
+            await super()._close()
+        finally:
+            await self._at_desk(self._pulse.close())
         for worker in self._crew:
             self._end(worker.name, "released", "released")
         if not any(event.phase == "lost" for event in self._crew.events):
@@ -525,12 +424,12 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
             self._alone_since = None
             return
         if self.failure is not None:
-            self._fail_waiting(self.failure)
+            fail_waiting(self.scheduler, self.failure)
             return
         self._alone_since = self._alone_since or time.monotonic()
         if time.monotonic() - self._alone_since > self.wait:
             self._alone_since = None  # who tries again waits again
-            self._fail_waiting(self._too_long())
+            fail_waiting(self.scheduler, self._too_long())
 
     def _too_long(self) -> NoWorkers:
         limit = minutes_words(max(1, round(self.wait / 60)))
@@ -538,19 +437,6 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
             f"No worker has started within {limit}: {sentence(self.workers_now(), len(self.worker_spec))}. "
             "Their jobs stay in the queue: run the cell again to go on waiting, or close the cluster."
         )
-
-    def _fail_waiting(self, error: NoWorkers) -> None:
-        """Fail all work that no worker is there for, as Dask itself does after its ``no-workers-timeout``."""
-        scheduler, stimulus = self.scheduler, f"studiolo-no-workers-{time.time()}"
-        recommendations: dict[Any, Any] = {}
-        for task in [*scheduler.unrunnable, *scheduler.queued]:
-            recommendations.update(
-                scheduler.transition(
-                    task.key, "erred", exception=pickle.dumps(error), cause=task.key, stimulus_id=stimulus
-                )
-            )
-        if recommendations:
-            scheduler.transitions(recommendations, stimulus_id=stimulus)
 
     def _look_at_end(self, worker: Worker, left: float) -> None:
         """Ask for a successor in time, and hand over to it when it has come, or when there is no time left."""
@@ -644,7 +530,7 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
             self._end(name, "lost", str(error))
             raise
         self._crew.accept(name, number)
-        self._follows[name] = self._desk.begin(self._follow(name, number))
+        self._follows[name] = self._desk.begin(self._jobs.follow(number, partial(self._tell, name)))
         return int(number)
 
     async def cancel(self, jobs: list[int]) -> None:
@@ -694,7 +580,8 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
         await self.scale_down([name for name in self.worker_spec if name not in there])
 
     def _forgive(self) -> None:
-        self.failure, self._failed_starts, self._alone_since = None, 0, None
+        self.failure, self._alone_since = None, None
+        self._losses.begin()
         self._asked_anew += 1
 
     async def _wait_for_workers(self, n_workers: int = 0, timeout: Any = None) -> None:
@@ -711,17 +598,9 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
 
     # --- What Slurm and Dask say of them -----------------------------------------------------------------------------
 
-    async def _follow(self, name: str, job: int) -> None:
-        """On the desk's loop: tell Dask's loop whatever becomes of a job."""
-        watcher = self._desk.watchers[self.request.cluster]
-        watcher.follow(job)
-        try:
-            async for state in watcher.changes(job):
-                if state.is_over:
-                    self._jobs.forget(job)
-                self.loop.add_callback(self._heard, name, state)
-        finally:
-            watcher.forget(job)
+    def _tell(self, name: str, state: JobState) -> None:
+        """On the desk's loop: have this notebook's hear it."""
+        self.loop.add_callback(self._heard, name, state)
 
     def _heard(self, name: str, state: JobState) -> None:
         """Slurm said something of a worker's job."""
@@ -743,7 +622,9 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
         if ours and name not in self.worker_spec:
             self._end(name, "released", "released", state.end)
             return
-        used = await self._used(worker, state)
+        used = (
+            await self._at_desk(self._jobs.used(worker.job)) if state.state == "OUT_OF_MEMORY" and worker.job else None
+        )
         line = self._folder.last_words(name)
         words = how_lost(worker, state, self.request.memory, used, line, ours=ours)
         if self.status != Status.running:
@@ -757,14 +638,14 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
             self.workers.pop(name, None)
         if job is not None:
             job.status = Status.closed
-        self._failed_starts = 0 if worker.came else self._failed_starts + 1
+        self._losses.count(worker)
         if state.state == "CANCELLED" and not ours:
             anew = self._asked_anew
-            if await self._told_to_end() or await self._are_unwanted() or anew != self._asked_anew:
+            if await self._told_to_end() or await self._unwanted() or anew != self._asked_anew:
                 return
-        if self._failed_starts >= FAILURES:
+        if self._losses.too_many:
             await self._give_up(
-                f"{self._failed_starts} workers in a row ended before they could begin, the last one because {words}. "
+                f"{self._losses.failed_starts} workers in a row ended before they could begin, the last one because {words}. "
                 f"Their logs are in {self.folder}."
             )
         elif wanted and not worker.successor and not self._is_adaptive and not self._is_ending(SHORTEST_SECONDS):
@@ -773,28 +654,13 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
             self._crew.say(name, f"replaced by {next(iter(planned))}")
             await self._fill()
 
-    async def _are_unwanted(self) -> bool:
+    async def _unwanted(self) -> bool:
         """Whether somebody has cancelled not one worker alone: then others are no more wanted, until they are asked for."""
-        now, anew = time.monotonic(), self._asked_anew
-        self._cancelled = [*(when for when in self._cancelled if now - when < 2 * TOGETHER_SECONDS), now]
-        await asyncio.sleep(TOGETHER_SECONDS)
-        together = sum(abs(when - now) < TOGETHER_SECONDS for when in self._cancelled)
+        anew = self._asked_anew
+        together = await self._losses.cancelled_together()
         if together > 1 and self.failure is None and anew == self._asked_anew:
             await self._give_up(f"{together} workers were cancelled at once, not by this notebook.")
         return together > 1
-
-    async def _used(self, worker: Worker, state: JobState) -> float | None:
-        """The most memory (mebibytes) that a worker held by the books, if that is what it was lost for."""
-        if state.state != "OUT_OF_MEMORY" or worker.job is None:
-            return None
-        for pause in BOOKS_SECONDS:
-            with suppress(SlurmError):
-                found = await self._at_desk(self._desk.slurm[self.request.cluster].used([worker.job]))
-                if worker.job in found:
-                    memory: float | None = found[worker.job].memory
-                    return memory
-            await asyncio.sleep(pause)
-        return None
 
     def _there(self) -> list[Any]:
         """What Dask's scheduler knows of the workers that it is connected with."""
@@ -812,22 +678,24 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
             self._went(str(there.get("name", "")))
 
     def _came(self, name: str) -> None:
-        if worker := self._crew.get(name):
-            self._failed_starts = 0
+        worker = self._crew.get(name)
+        if worker is None and OURS.fullmatch(name) and self.ended is None:
+            self._errand(self._send_away(name))
+        if worker is not None:
+            self._losses.begin()
             self._crew.come(name)
-            self._tell_watcher("settle", worker)
+            self._jobs.settle(worker.job)
+
+    async def _send_away(self, name: str) -> None:
+        """End a worker that is in no plan: Slurm took its job without saying so, or could not be told to end it."""
+        self._crew.say(name, "came though nobody waits for it any more, and is sent away")
+        await self.scheduler_comm.retire_workers(names=[name], remove=True, close_workers=True)
 
     def _went(self, name: str) -> None:
         """Its connection is gone: Slurm will say why, and is asked at once."""
         if worker := self._crew.get(name):
             self._crew.leave(name, "its connection ended")
-            self._tell_watcher("hurry", worker)
-
-    def _tell_watcher(self, what: Literal["settle", "hurry"], worker: Worker) -> None:
-        """How soon Slurm is to be asked again about a worker's job."""
-        if worker.job is not None:
-            watcher = self._desk.watchers[self.request.cluster]
-            self._desk.loop.call_soon_threadsafe(getattr(watcher, what), worker.job)
+            self._jobs.hurry(worker.job)
 
     # --- Small things ------------------------------------------------------------------------------------------------
 
@@ -862,28 +730,6 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
         self._errands.add(errand)
         errand.add_done_callback(self._errands.discard)
         return errand
-
-
-def address_of(interface: str) -> str:
-    """The address that this node's workers reach a notebook at."""
-    if interface:
-        return str(get_ip_interface(interface))
-    try:
-        found = socket.gethostbyname(socket.gethostname())
-    except OSError:
-        found = "127.0.0.1"
-    # Some systems give a host's own name to its loopback: then the way to the rest of the world has the address.
-    return str(get_ip()) if found.startswith("127.") else found
-
-
-def _seconds(where: str, value: object) -> float:
-    try:
-        seconds = float(dask.utils.parse_timedelta(value, default="minutes"))
-    except (ValueError, KeyError, TypeError, OverflowError):
-        seconds = math.nan
-    if not 0 <= seconds < math.inf:
-        raise RequestError([Fault(where, shown(value), "a time, such as '90s' or '10m'")])
-    return seconds
 
 
 async def _done() -> None:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from studiolo.dask_crew import last_line
 from studiolo.dask_worker import HANDOVER, IDENTITY, Handover, read_handover
 
-__all__ = ["ClusterFolder", "folders", "tell_to_end"]
+__all__ = ["IDENTITY_FORM", "ClusterFolder", "folders", "tell_to_end"]
 
 IDENTITY_FORM = re.compile(r"[0-9a-f]{8}")
 KEPT = 10

@@ -7,19 +7,22 @@ that Slurm takes after the end is cancelled at once.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable, Coroutine, Iterable
+from contextlib import suppress
+from typing import Any, Literal, TypeVar
 
 from studiolo.desk import Desk
-from studiolo.errors import NoWorkers, SlurmUnavailable
+from studiolo.errors import NoWorkers, SlurmError, SlurmUnavailable
 from studiolo.request import Request
 from studiolo.script import Job
+from studiolo.slurm.states import JobState
 
 __all__ = ["CLOSED", "ClusterJobs"]
 
 _Value = TypeVar("_Value")
 
 AT_ONCE = 8  # submissions under way; more only wait for each other
+BOOKS_SECONDS = (0.5, 1.0, 2.0, 0.0)  # accounting hears of an end somewhat later than the queue
 PAUSE_SECONDS = 2.0
 LONGEST_PAUSE = 60.0
 CLOSED = "The cluster was closed before Slurm had taken this worker."
@@ -45,9 +48,39 @@ class ClusterJobs:
         """Cancel some of them. Raises what the desk does, and ``NoWorkers`` once the cluster is closed, which cancels all."""
         await self._until_closed(self._cancel(list(jobs)))
 
-    def forget(self, job: int) -> None:
-        """It is over by itself."""
-        self._jobs.discard(job)
+    async def follow(self, job: int, tell: Callable[[JobState], None]) -> None:
+        """Tell whatever becomes of a job, until it is over."""
+        watcher = self._desk.watchers[self.cluster]
+        watcher.follow(job)
+        try:
+            async for state in watcher.changes(job):
+                if state.is_over:
+                    self._jobs.discard(job)
+                tell(state)
+        finally:
+            watcher.forget(job)
+
+    def settle(self, job: int | None) -> None:
+        """From any thread: a worker has come, of its job nothing is expected for long."""
+        self._tell_watcher("settle", job)
+
+    def hurry(self, job: int | None) -> None:
+        """From any thread: something has become of a worker, Slurm will say what."""
+        self._tell_watcher("hurry", job)
+
+    def _tell_watcher(self, what: Literal["settle", "hurry"], job: int | None) -> None:
+        if job is not None:
+            self._desk.loop.call_soon_threadsafe(getattr(self._desk.watchers[self.cluster], what), job)
+
+    async def used(self, job: int) -> float | None:
+        """The most memory (mebibytes) that a job held, by the books; ``None`` where they do not say."""
+        for pause in BOOKS_SECONDS:
+            with suppress(SlurmError):
+                found = await self._desk.slurm[self.cluster].used([job])
+                if job in found:
+                    return found[job].memory
+            await asyncio.sleep(pause)
+        return None
 
     async def close(self, seconds: float) -> bool:
         """Cancel all, and take no more. Returns whether that is done after so many seconds: it is tried until it is.

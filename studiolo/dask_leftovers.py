@@ -9,27 +9,39 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from collections.abc import Iterable
 
-from studiolo.dask_folder import ClusterFolder, folders
+from studiolo.dask_folder import IDENTITY_FORM, ClusterFolder, folders
 from studiolo.dask_worker import CONNECT_SECONDS, Handover, read_handover
 from studiolo.desk import Desk
+from studiolo.slurm.states import Tagged
 
 __all__ = ["end_leftovers", "leftovers"]
 
 
-async def end_leftovers(at: Desk) -> list[int]:
+async def end_leftovers(at: Desk, *, closed: bool = False) -> list[int]:
     """Cancel the workers of this session's (or run's) clusters whose notebook is gone; returns their jobs' numbers.
 
+    With ``closed`` also those of clusters that were closed: a notebook that was shut down while Slurm said nothing has left them.
     Logs stay. Raises :class:`~studiolo.errors.SlurmError` where Slurm does not answer or refuses: then all is as it was.
     """
     root = folders()
     dead = await asyncio.to_thread(leftovers, root, at.owner)
-    if not dead:
+    if not dead and not closed:
         return []
-    names = {f"{at.owner}.{identity}" for identity in dead}
+
+    def is_left(job: Tagged) -> bool:
+        owner, _, identity = job.name.rpartition(".")
+        if (job.kind, owner) != ("dask", at.owner) or not IDENTITY_FORM.fullmatch(identity):
+            return False
+        return identity in dead or (closed and ClusterFolder(root, identity).is_shut())
+
+    def left_of(tagged: Iterable[Tagged]) -> list[int]:
+        return [job.job for job in tagged if is_left(job)]
+
     ended: list[int] = []
     for cluster, slurm in at.slurm.items():
-        jobs = [job.job for job in await slurm.tagged() if job.kind == "dask" and job.name in names]
+        jobs = await asyncio.to_thread(left_of, await slurm.tagged())
         if jobs:
             await at.cancel(cluster, jobs)
             ended += jobs

@@ -6,12 +6,14 @@ pages beside that path would give it away: `/` leads to the first page, `/sitema
 
 from __future__ import annotations
 
+import socket
 from secrets import compare_digest
 from typing import Any
 
 from distributed import Scheduler
+from distributed.utils import get_ip, get_ip_interface
 
-__all__ = ["SecretScheduler"]
+__all__ = ["SecretScheduler", "address_of"]
 
 
 class SecretScheduler(Scheduler):  # type: ignore[misc]  # Dask is not followed by mypy here
@@ -38,3 +40,15 @@ class SecretScheduler(Scheduler):  # type: ignore[misc]  # Dask is not followed 
             return every(request, **more)
 
         application.find_handler = below
+
+
+def address_of(interface: str) -> str:
+    """The address that this node's workers reach a notebook at."""
+    if interface:
+        return str(get_ip_interface(interface))
+    try:
+        found = socket.gethostbyname(socket.gethostname())
+    except OSError:
+        found = "127.0.0.1"
+    # Some systems give a host's own name to its loopback: then the way to the rest of the world has the address.
+    return str(get_ip()) if found.startswith("127.") else found

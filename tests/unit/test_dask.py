@@ -22,10 +22,11 @@ from typing import Any
 
 import pytest
 
-from studiolo import dask_folder, dask_worker
+from studiolo import dask_folder, dask_losses, dask_worker
 from studiolo.dask_adaptive import CalmAdaptive, surplus
 from studiolo.dask_crew import Event, Worker, handover_seconds, how_lost, last_line, learn, sentence
 from studiolo.dask_folder import ClusterFolder, tell_to_end
+from studiolo.dask_losses import Losses
 from studiolo.dask_pulse import Pulse
 from studiolo.dask_roster import Roster
 from studiolo.dask_shape import capped, worker_options
@@ -261,6 +262,31 @@ def test_a_roster_tells_the_whole_life_of_a_worker_and_what_it_cost() -> None:
     assert roster.events[-1].words == "lost: its node failed"
     roster.say("", "something")
     assert roster.events[-1].phase == "cluster"
+
+
+# --- Losses ----------------------------------------------------------------------------------------------------------
+
+
+def test_three_in_a_row_that_never_began_are_too_many() -> None:
+    losses, never_came = Losses(), replace(WORKER, came=None)
+    for worker in (never_came, never_came, WORKER, never_came, never_came):
+        losses.count(worker)
+        assert not losses.too_many
+    losses.count(never_came)
+    assert losses.too_many
+    losses.begin()
+    assert not losses.too_many
+
+
+def test_those_cancelled_within_seconds_of_each_other_were_cancelled_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dask_losses, "TOGETHER_SECONDS", 0.3)
+    losses = Losses()
+
+    async def cancel(times: int) -> list[int]:
+        return await asyncio.gather(*(losses.cancelled_together() for _ in range(times)))
+
+    assert asyncio.run(cancel(1)) == [1]
+    assert asyncio.run(cancel(3)) == [3, 3, 3]
 
 
 # --- The guard -------------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from distributed import Worker
 
 from studiolo import dask, dask_jobs
 from studiolo.desk import PACE, Desk
@@ -207,6 +208,26 @@ def test_a_worker_that_slurm_took_without_saying_so_is_found_at_the_end(at: Desk
     run(at, scenario)
     assert slurm.cancelled == [1]
     assert list(slurm.queue_now) == [70, 71]
+
+
+def test_a_worker_that_comes_though_slurm_never_said_so_is_sent_away(
+    at: Desk, slurm: SlowSlurm, tmp_path: Path
+) -> None:
+    async def scenario(cluster: dask.Cluster) -> None:
+        slurm.silent = {"submit"}
+        with pytest.raises(SlurmUnavailable):
+            await cluster.scale(1)
+        options = {"nthreads": 1, "security": cluster.security, "local_directory": str(tmp_path)}
+        async with (
+            Worker(cluster.scheduler_address, name="a-person-s-own", **options) as own,
+            Worker(cluster.scheduler_address, name="worker-0", **options) as stray,
+        ):
+            await stray.finished()
+            assert own.status.name == "running"
+        assert "nobody waits for it any more" in str(cluster.history())
+        await cluster.close()
+
+    run(at, scenario)
 
 
 def test_a_closed_cluster_asks_for_nothing(at: Desk, slurm: SlowSlurm) -> None:

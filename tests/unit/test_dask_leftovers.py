@@ -115,3 +115,15 @@ def test_a_dead_notebooks_waiting_workers_are_cancelled_and_its_key_goes(
     assert (tmp_path / "11111111" / HANDOVER).exists()
     at.slurm = {}
     assert asyncio.run(end_leftovers(at)) == []
+
+
+def test_what_a_closed_cluster_could_not_cancel_is_cancelled_once_its_notebook_is_gone(
+    tmp_path: Path, hangs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dask_leftovers, "folders", lambda: str(tmp_path))
+    _clusters(tmp_path, deadbeef=_told(hangs), **{"11111111": _told(hangs)})
+    ClusterFolder(str(tmp_path), "deadbeef").shut()
+    at: Any = At()
+    at.queue.jobs += [Tagged(20, "ada", "dask", "s1.22222222"), Tagged(21, "ada", "dask", "s1.../../etc")]
+    assert asyncio.run(end_leftovers(at)) == []
+    assert asyncio.run(end_leftovers(at, closed=True)) == at.cancelled == [1, 2, 20]

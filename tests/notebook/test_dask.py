@@ -261,6 +261,7 @@ def test_a_lost_worker_is_replaced_and_the_work_goes_on(clustered: Kernel) -> No
 def test_several_workers_cancelled_at_once_are_not_replaced_until_more_are_asked_for(clustered: Kernel) -> None:
     clustered.run("c = studiolo.cluster(workers=2); client = Client(c); c.wait_for_workers(2, timeout=60)")
     clustered.hub.slurm("scancel", *map(str, _workers(clustered)))
+    awaited(clustered, "their end", "not c.scheduler.workers")  # until then they still work
     told = clustered.fails("client.submit(time.sleep, 0.1).result()")
     assert "NoWorkers: 2 workers were cancelled at once, not by this notebook. No more workers are asked for" in told
     assert _workers(clustered) == []

@@ -31,7 +31,7 @@ class AccessMode:
 
 
 ACCESS_MODES: tuple[AccessMode, ...] = (
-    AccessMode("playground", "First steps: one GPU or less at a time", 60_000, 1, 4 * 60, 4, 8),
+    AccessMode("playground", "First steps: one GPU or less at a time", 60_000, 1, 4 * 60, 4, 24),
     AccessMode("fast-lane", "Companies and pilots", 600_000, 4, 12 * 60, 16, 64),
     AccessMode("large-scale", "Large campaigns and courses", 3_000_000, 8, 24 * 60, 64, 256),
 )

@@ -115,6 +115,8 @@ def measured(view: JobView, books: Mapping[int, JobUsage], joules: Mapping[int, 
     one of them under the array's: no more of a sweep than how busy its runs were, if they are alike.
     """
     own = view.used or Measured()
+    if "/" in view.identity:  # a single run of a sweep
+        return own
     told = _told(view, books, joules)
     return replace(
         own,

@@ -14,12 +14,13 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from studiolo.batch import folder
 from studiolo.batch.folder import Place, Record
 from studiolo.batch.inside import FLAGS
-from studiolo.batch.progress import Progress
+from studiolo.batch.progress import Progress, read_progress
 
 __all__ = ["attempt", "begun", "make_scratch", "place_of", "put_back", "say"]
 
@@ -54,15 +55,19 @@ def place_of(arguments: list[str]) -> Place:
     return Place(Path(arguments[0]), first + int(task) if task.isdigit() else None)
 
 
-def begun() -> Progress:
-    """How far it is at its beginning."""
+def begun(place: Place) -> Progress:
+    """How far it is at its beginning; what earlier attempts have held and used is carried on."""
     restarts = os.environ.get("SLURM_RESTART_COUNT", "0")
-    return Progress(
+    now = Progress(
         attempt=1 + (int(restarts) if restarts.isdigit() else 0),
         job=int(os.environ.get("SLURM_JOB_ID", "0") or 0),
         node=os.environ.get("SLURMD_NODENAME", ""),
         started=time.time(),
     )
+    last = read_progress(folder.read_json(place.own / folder.STATE))
+    if last is None or last.attempt >= now.attempt:
+        return now
+    return replace(now, earlier=last.earlier + max(0.0, last.updated - last.started), used=last.used, peak=last.peak)
 
 
 def put_back(record: Record, progress: Progress) -> str:

@@ -41,9 +41,9 @@ def one_call(place: Place, record: Record, scratch: Path) -> int:
 
 def call(place: Place, record: Record) -> int:
     """Make the call and keep what comes of it; returns the exit status."""
-    progress = replace(begun(), phase="running")
+    progress = replace(begun(place), phase="running")
     keep(place, progress)
-    sampler = Sampler(told=lambda: beat(place, replace(progress, **sampler.seen)))
+    sampler = Sampler(progress, told=lambda: beat(place, replace(progress, **sampler.seen)))
     sampler.start()
 
     def last() -> Progress:

@@ -144,17 +144,21 @@ class Follower:
         if watcher is not None and number is not None:
             watcher.follow(number)
             watcher.hurry(number)
-        # A home on a slow file system must not keep everybody else on this loop waiting.
-        while not (await asyncio.to_thread(self.verdict)).is_over:
-            left = LOOK_SECONDS if deadline is None else deadline - time.monotonic()
-            if left <= 0:
-                raise TimeoutError
-            pause = min(LOOK_SECONDS, left)
-            await (
-                watcher.change(number, pause) if watcher is not None and number is not None else asyncio.sleep(pause)
-            )
-        if watcher is not None and number is not None:
-            watcher.settle(number)
+        try:
+            # A home on a slow file system must not keep everybody else on this loop waiting.
+            while not (await asyncio.to_thread(self.verdict)).is_over:
+                left = LOOK_SECONDS if deadline is None else deadline - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError
+                pause = min(LOOK_SECONDS, left)
+                await (
+                    watcher.change(number, pause)
+                    if watcher is not None and number is not None
+                    else asyncio.sleep(pause)
+                )
+        finally:
+            if watcher is not None and number is not None:
+                watcher.settle(number)
 
     def cancel(self, numbers: Collection[int], followed: Collection[int] = ()) -> None:
         """Have Slurm end the jobs or tasks ``numbers``, and look soon how they are, or those ``followed`` in their place.

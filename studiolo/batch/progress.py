@@ -28,7 +28,7 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Used:
-    """What an attempt has used in the ``seconds`` in which it was looked at; ``None`` where nobody tells.
+    """What a run has used in the ``seconds`` in which it was looked at; ``None`` where nobody tells.
 
     Shares go from 0 to 1: ``cpu`` and ``gpu`` are means of its CPUs and of its GPUs, ``gpu_most`` the highest at one look,
     ``gpu_idle`` the share of the time in which its GPUs did nothing. ``gpu_joules`` and ``cpu_joules`` are by counters of the
@@ -49,8 +49,9 @@ class Progress:
     """One look at a run.
 
     ``done`` of ``cells`` code cells are done, ``current`` is the one at work (from 1; 0 for none). Times are seconds since
-    1970. ``memory`` and ``peak`` are mebibytes that its processes hold and held at most, ``cores`` how many of its cores worked
-    lately, ``used`` what adds up. ``note`` is something to tell beside.
+    1970; ``earlier`` is for how many seconds earlier attempts have held their resources. ``memory`` and ``peak`` are mebibytes
+    that its processes hold and held at most, ``cores`` how many of its cores worked lately, ``used`` what adds up. ``note`` is
+    something to tell beside.
     """
 
     phase: str = "starting"
@@ -64,6 +65,7 @@ class Progress:
     cell_started: float = 0.0
     updated: float = 0.0
     ended: float = 0.0
+    earlier: float = 0.0
     memory: int = 0
     peak: int = 0
     cores: float = 0.0

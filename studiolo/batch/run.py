@@ -14,7 +14,7 @@ from studiolo.batch.folder import Place, Record, read_record
 from studiolo.batch.follow import ANSWER_SECONDS, Follower, here
 from studiolo.batch.plan import changed, plan_run
 from studiolo.batch.progress import Progress
-from studiolo.batch.shown import lab_link, measured, resources_of, view_html, view_of
+from studiolo.batch.shown import held, lab_link, measured, resources_of, view_html, view_of
 from studiolo.batch.snapshot import kept_notebook
 from studiolo.cost import amount, use_words
 from studiolo.desk import desk
@@ -23,7 +23,7 @@ from studiolo.slurm.arrays import split
 from studiolo.slurm.usage import JobUsage
 from studiolo.views import CANCEL, JobView
 
-__all__ = ["Run"]
+__all__ = ["Run", "Text"]
 
 LOG_BYTES = 256 << 10
 
@@ -208,10 +208,7 @@ class Run:
         verdict, progress = self._follower.verdict(), self._follower.progress()
         at = here()
         slurm = self._follower.slurm(self._follower.number(progress)) if not verdict.is_over else self._follower._end
-        started = (progress.started or None) if progress else None
-        ended = (progress.ended or None) if progress and verdict.is_over else None
-        ended = ended or (slurm.end if slurm is not None and slurm.is_over else None)
-        seconds = max(0.0, (ended or time.time()) - started) if started else 0.0
+        had = held(progress, verdict, slurm, time.time())
         resources = resources_of(self._record.request, at.site if at else None)
         number = self.job
         return view_of(
@@ -221,15 +218,17 @@ class Run:
             verdict,
             at,
             jobs=(number,) if number else (),
-            started=started,
+            started=had.started,
             expected=float(slurm.start) if slurm is not None and slurm.is_pending and slurm.start else None,
-            ends=started + 60 * self._record.minutes if started and self._record.minutes and not ended else None,
-            ended=ended,
+            ends=had.started + 60 * self._record.minutes
+            if had.started and self._record.minutes and not had.ended
+            else None,
+            ended=had.ended,
             done=progress.done if progress else None,
             of=progress.cells if progress else None,
             unit="cells",
-            spent=amount(resources, seconds, at.site.prices) if at and started and resources else None,
-            used=measured(progress.used, seconds) if progress else None,
+            spent=amount(resources, had.seconds, at.site.prices) if at and had.started and resources else None,
+            used=measured(progress.used, had.seconds) if progress else None,
             link=self.link,
             link_words="Open the executed notebook" if self.link else "",
         )

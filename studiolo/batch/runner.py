@@ -66,14 +66,13 @@ class Run:
     def __init__(self, place: Place, record: Record, scratch: Path) -> None:
         self.place, self.record, self.scratch = place, record, scratch
         self.ends = time.time() + 60 * record.minutes
-        self.progress = begun()
-        self.sampler = Sampler()
+        self.progress = begun(place)
+        self.sampler = Sampler(self.progress)
         self.notebook: Any = None
         self.dirty = False
         self.stopped = False
         self.untold = False
         self.asked = asyncio.Event()
-        self.begun = time.monotonic()
 
     # --- Words that are kept -----------------------------------------------------------------------------------------
 
@@ -136,7 +135,7 @@ class Run:
             if self.tell(**self.sampler.seen, **changes) and saved:
                 return
             if time.monotonic() > deadline:
-                say("studiolo: the last outputs could not be written: make room in your home")
+                say("studiolo: the last outputs could not be written")
                 return
             await asyncio.sleep(0.5)
 
@@ -175,8 +174,8 @@ class Run:
         """What an earlier attempt has written is not overwritten."""
         before = read_progress(folder.read_json(self.place.own / folder.STATE))
         if before is not None and before.attempt < self.progress.attempt:
+            output = self.place.own / folder.OUTPUT
             with suppress(OSError):
-                output = self.place.own / folder.OUTPUT
                 os.replace(output, output.with_name(f"output-{before.attempt}.ipynb"))
 
     async def work(self) -> int:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from studiolo.batch.progress import Used
+from studiolo.batch.progress import Progress, Used
 from studiolo.looks import Look, Sums, joules_of_node, summed
 from studiolo.meter import Meter
 from studiolo.nvml import Gpus
@@ -36,14 +36,37 @@ def used_of(sums: Sums) -> Used:
     )
 
 
+def sums_of(used: Used | None) -> Sums:
+    """The sums that earlier attempts have come to."""
+    if used is None:
+        return Sums()
+    seconds = used.seconds
+    return Sums(
+        seconds=seconds,
+        cpu=seconds * (used.cpu or 0.0),
+        cpu_seconds=seconds if used.cpu is not None else 0.0,
+        gpu=seconds * (used.gpu or 0.0),
+        gpu_most=used.gpu_most or 0.0,
+        gpu_idle=seconds * (used.gpu_idle or 0.0),
+        gpu_seconds=seconds if used.gpu is not None else 0.0,
+        gpu_joules=used.gpu_joules or 0.0,
+        cpu_joules=used.cpu_joules or 0.0,
+        gpu_counted=not seconds or used.gpu_joules is not None,
+        cpu_counted=not seconds or used.cpu_joules is not None,
+    )
+
+
 class Sampler:
-    """Looks every few seconds until :meth:`finish`. ``told`` is called after each look, on the sampler's own thread.
+    """Looks every few seconds until :meth:`finish`; goes on from what the run had used when it was ``begun``.
+
+    ``told`` is called after each look, on the sampler's own thread.
 
     ``seen`` is what the last looks told, as fields of :class:`studiolo.batch.progress.Progress`.
     """
 
     def __init__(
         self,
+        begun: Progress,
         told: Callable[[], object] = lambda: None,
         environ: Mapping[str, str] = os.environ,
         root: Path = Path("/"),
@@ -52,7 +75,7 @@ class Sampler:
         self.seen: Mapping[str, Any] = {}
         self._meter, self._gpus = Meter(environ, root), Gpus(environ)
         self._root, self._seconds, self._told = root, seconds, told
-        self._sums, self._peak = Sums(), 0
+        self._sums, self._peak = sums_of(begun.used), begun.peak
         self._last: Look | None = None
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="studiolo-sampler", daemon=True)

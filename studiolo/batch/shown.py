@@ -5,19 +5,21 @@ from __future__ import annotations
 import html
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from studiolo.batch import folder
 from studiolo.batch.folder import Record
-from studiolo.batch.progress import Used
+from studiolo.batch.progress import Progress, Used
 from studiolo.batch.state import Verdict
 from studiolo.cost import HOUR, amount, energy, use_words
 from studiolo.desk import Desk
 from studiolo.site import Site
+from studiolo.slurm.states import JobState
 from studiolo.views import CANCEL, JobView, Kind, Measured, Resources
 
-__all__ = ["lab_link", "measured", "resources_of", "together", "view_html", "view_of"]
+__all__ = ["Held", "held", "lab_link", "measured", "resources_of", "together", "view_html", "view_of"]
 
 # A counter tells of the time in which it was looked at: it counts for the whole where that was nearly all of it.
 NEARLY_ALL = 0.9
@@ -59,6 +61,25 @@ def resources_of(request: Mapping[str, Any], site: Site | None) -> Resources | N
     partition = site.partitions.get(str(request.get("partition"))) if site is not None else None
     of = partition.shards_per_gpu if partition is not None else 0
     return Resources(**numbers, shards_per_gpu=of, gpu_type=partition.gpu_type if partition is not None else "")  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class Held:
+    """When a run had its resources: seconds since 1970, ``None`` where nobody knows; ``seconds`` in all its attempts."""
+
+    started: float | None
+    ended: float | None
+    seconds: float
+
+
+def held(progress: Progress | None, verdict: Verdict, slurm: JobState | None, now: float) -> Held:
+    """From when to when a run has held its resources, by its own word and Slurm's. One that waits to go on holds none."""
+    end = float(slurm.end) if slurm is not None and slurm.is_over and slurm.end is not None else None
+    if progress is None or not progress.started:
+        return Held(None, end, 0.0)
+    ended = (progress.ended or end or progress.updated or None) if verdict.is_over else end
+    until = ended or (progress.updated if verdict.state == "waiting" else now)
+    return Held(progress.started, ended, progress.earlier + max(0.0, until - progress.started))
 
 
 # --- What was used ---------------------------------------------------------------------------------------------------

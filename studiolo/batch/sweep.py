@@ -15,11 +15,12 @@ from studiolo.batch import folder
 from studiolo.batch.folder import Place, Record
 from studiolo.batch.follow import ANSWER_SECONDS, Follower, here
 from studiolo.batch.plan import changed, plan_calls, plan_run
-from studiolo.batch.run import Run
-from studiolo.batch.shown import resources_of, together, view_html, view_of
+from studiolo.batch.run import Run, Text
+from studiolo.batch.shown import held, resources_of, together, view_html, view_of
 from studiolo.batch.snapshot import kept_notebook
 from studiolo.batch.state import Verdict
 from studiolo.batch.table import plotted, row, tabled
+from studiolo.cost import use_words
 from studiolo.desk import desk
 from studiolo.errors import Fault, RequestError, RunGone
 from studiolo.views import CANCEL, OVER, JobView, State
@@ -130,6 +131,11 @@ class Sweep(Sequence[Run]):
         """How many runs are in which state, and why the first one failed or all of them wait."""
         return self._verdict(ANSWER_SECONDS).why
 
+    @property
+    def used(self) -> str:
+        """What its runs have used so far by their own looks, in words, as :attr:`Run.used`; empty before they have looked."""
+        return Text(use_words(self.view()))
+
     def table(self) -> pd.DataFrame:
         """One row for each run: its parameters, what it recorded, its state and why, hours, GPU-hours, and its notebook."""
         return tabled(self._rows())
@@ -141,9 +147,8 @@ class Sweep(Sequence[Run]):
         for run in self._runs:
             verdict, progress = run._follower.verdict(wait), run.progress
             wait = 0.0
-            seconds = None
-            if progress is not None and progress.started:
-                seconds = (progress.ended or (progress.updated if verdict.is_over else time.time())) - progress.started
+            had = held(progress, verdict, run._follower._end, time.time())
+            seconds = None if had.started is None else had.seconds
             gpus = resources.whole_gpus if resources else 0.0
             link = run.link or str(run.notebook)
             rows.append(row(run.parameters, run.result, verdict, seconds=seconds, gpus=gpus, link=link))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pwd
+import shutil
 import signal
 import textwrap
 from collections.abc import Callable, Iterator
@@ -235,6 +236,26 @@ def test_a_run_is_found_again_by_another_kernel(at: Desk, hub: Hub) -> None:
         assert awaited(other, "a cancelled run", "run.state == 'cancelled'")
 
 
+def test_a_run_whose_folder_is_removed_while_it_runs_is_told_and_can_be_cancelled(at: Desk) -> None:
+    at.send(at.notebook("train.ipynb", cell("import time; time.sleep(600)")), "cpus=1, hours='10m'")
+    at.until_state("running")
+    job, folder = at.said("run.job"), Path(at.said("str(run.folder)"))
+
+    def removed() -> bool:
+        shutil.rmtree(folder, ignore_errors=True)  # the run may write into it at the same moment
+        return not folder.exists()
+
+    until("the end of its folder", removed)
+    assert at.said("[run.state, run.why]") == [
+        "running",
+        "Its folder was removed: what it does is lost. run.cancel() ends it.",
+    ]
+    assert "studiolo.run" in at.kernel.fails("run.again()")
+    at.kernel.run("run.cancel()")
+    until("the end of its job", lambda: job not in at.hub.jobs(at.kernel.person))
+    awaited(at.kernel, "what Slurm knows of its end", "run.state == 'cancelled' and 'was removed' in run.why")
+
+
 def test_a_sweep_is_one_job_array_and_a_table(at: Desk) -> None:
     path = at.notebook(
         "sweep.ipynb",
@@ -355,6 +376,7 @@ def test_a_run_whose_time_is_over_goes_on_from_its_checkpoint(at: Desk) -> None:
     awaited(at.kernel, "the end of the second attempt", "run.state == 'done'", 150)
     assert at.said("run.result")["steps"] > 0
     assert at.said("run.progress.attempt") == 2
+    assert at.said("run.progress.earlier") > 0
     assert (Path(at.said("str(run.folder)")) / "output-1.ipynb").exists()
     assert "begins at 0" in at.said("run.log()")
 

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import pwd
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
-from hubclient import until
-from kernels import Kernel, awaited, printed
+from chaos import visitor
+from hubclient import Hub, until
+from kernels import Kernel, awaited, kernel, printed
 
 SEND_OFF = """
 import nbformat, studiolo
@@ -50,6 +54,22 @@ def test_a_dask_cluster_that_a_batch_run_has_started_ends_with_everything(notebo
     assert notebook.run("print(studiolo.stop_everything())").text.strip() == "Stopped: 1 batch run, 1 Dask worker."
     until("the end of both", lambda: hub.jobs(person) == [own])
     awaited(notebook, "what the run says", "run.state == 'cancelled'")
+
+
+def test_the_home_pages_button_ends_the_dask_cluster_of_a_batch_run_too(
+    hub: Hub, access: Mapping[str, Any], person: Callable[..., str]
+) -> None:
+    name = person("company", 3)
+    with kernel(hub, name, {"profile": "learn"}) as running:
+        running.run(CLUSTER_OF_A_RUN)
+        until("the run and its worker", lambda: len(hub.jobs(name)) == 3)
+        with visitor(hub, access, name) as browser:
+            (xsrf,) = re.findall(r'data-xsrf="([^"]+)"', browser.get("hub/home").text)
+            form = {"action": "stop-everything", "_xsrf": xsrf}
+            assert browser.post("hub/home", data=form).status_code == 200
+        # Once the run is gone as well, nobody is left who would send off another worker.
+        until("the end of all", lambda: not hub.jobs(name))
+        until("the hub to know", lambda: not hub.server(name))
 
 
 FROM_WITHIN = """

@@ -32,7 +32,7 @@ from studiolo.batch.parts import Arrays, parts_of, read_arrays
 from studiolo.batch.plan import Plan, like_session, plan_run, points_of, rehearsal_of
 from studiolo.batch.progress import Progress, Trouble, Used, read_progress
 from studiolo.batch.sampler import Sampler
-from studiolo.batch.shown import measured, together, view_html
+from studiolo.batch.shown import Held, held, measured, together, view_html
 from studiolo.batch.snapshot import git_state, notebook_path, read_notebook
 from studiolo.batch.state import Verdict, hopeless, judge
 from studiolo.batch.sweep import Sweep, summary
@@ -286,6 +286,7 @@ def test_whatever_becomes_of_a_runs_folder_is_told_in_a_sentence(
     sent = jobs.found(place)
     harm(place.base)
     for one in (sent, jobs.made_of(place, record), *(sent if isinstance(sent, Sweep) else ())):
+        assert one.used == ""
         assert one.state in ("failed", "running", "unknown")
         assert one.why
         assert one.view().identity == one.id
@@ -859,11 +860,11 @@ def test_a_run_that_goes_on_finds_what_it_saved(tmp_path: Path, monkeypatch: pyt
 GPU_AND_MORE = Resources(4, 8192, gpus=1)
 
 
-def looked(monkeypatch: pytest.MonkeyPatch, *looks: list[Gpu], tmp_path: Path) -> Used:
+def looked(monkeypatch: pytest.MonkeyPatch, *looks: list[Gpu], tmp_path: Path, before: Used | None = None) -> Used:
     """What a sampler keeps that sees these GPUs, one list a look."""
     left = iter(looks)
     monkeypatch.setattr("studiolo.nvml.Gpus.look", lambda self: next(left, looks[-1]))
-    sampler = Sampler(environ={"SLURM_CPUS_PER_TASK": "2"}, root=tmp_path, seconds=60)
+    sampler = Sampler(Progress(used=before, peak=7), environ={"SLURM_CPUS_PER_TASK": "2"}, root=tmp_path, seconds=60)
     sampler.start()
     sampler.finish(30)
     assert isinstance(sampler.seen["used"], Used)
@@ -880,6 +881,11 @@ def test_a_run_looks_at_itself_and_what_nobody_tells_stays_unknown(
     clock = itertools.count()
     used = looked(monkeypatch, [Gpu(0.5, joules=10.0)], [Gpu(0.25, joules=25.0)], tmp_path=tmp_path)
     assert used == Used(2.0, cpu=0.5, gpu=0.25, gpu_idle=0.0, gpu_most=0.25, gpu_joules=15.0)
+    clock = itertools.count()
+    earlier = Used(8.0, cpu=0.0, gpu=0.0, gpu_idle=1.0, gpu_most=0.5, gpu_joules=5.0)
+    gpus = [Gpu(0.5, joules=10.0)], [Gpu(0.25, joules=25.0)]
+    used = looked(monkeypatch, *gpus, tmp_path=tmp_path, before=earlier)
+    assert used == Used(10.0, cpu=0.1, gpu=0.05, gpu_idle=0.8, gpu_most=0.5, gpu_joules=20.0)
     used = looked(monkeypatch, [Gpu()], [Gpu(memory=5)], tmp_path=tmp_path)
     assert (used.gpu, used.gpu_idle, used.gpu_joules) == (None, None, None), (
         "a part made by MIG tells of its memory alone"
@@ -908,6 +914,26 @@ def test_what_a_run_has_used_is_a_sentence(used: Measured, of: Resources, words:
     assert use_words(view, 4096) == words
     assert f"<small>Used {use_words(view)}.</small>" in view_html(view)
     assert use_words(replace(view, used=None)) == ""
+
+
+def test_an_attempt_carries_on_what_earlier_ones_have_held_and_one_that_waits_to_go_on_holds_nothing(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = folder.make({}, Record())
+    first = Progress("requeued", attempt=1, started=100.0, updated=160.0, earlier=5.0, peak=9, used=Used(50.0, cpu=0.5))
+    folder.write_json(place.own / folder.STATE, first.as_json())
+    assert attempt.begun(place).earlier == 0, "the same attempt, whose job was started anew"
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    second = attempt.begun(place)
+    assert (second.attempt, second.earlier, second.used, second.peak) == (2, 65.0, first.used, 9)
+    running, waiting, over = Verdict("running"), Verdict("waiting"), Verdict("failed")
+    assert held(first, waiting, None, 900.0) == Held(100.0, None, 65.0)
+    again = replace(second, started=800.0, updated=850.0)
+    assert held(again, running, None, 900.0) == Held(800.0, None, 165.0)
+    assert held(replace(again, ended=890.0), over, None, 900.0) == Held(800.0, 890.0, 155.0)
+    assert held(again, over, JobState(1, "TIMEOUT", end=880), 900.0) == Held(800.0, 880.0, 145.0)
+    assert held(again, over, None, 900.0) == Held(800.0, 850.0, 115.0)
+    assert held(None, over, JobState(1, "FAILED", end=880), 900.0) == Held(None, 880.0, 0.0)
 
 
 def test_counters_count_only_where_they_were_read_for_nearly_all_of_the_time() -> None:

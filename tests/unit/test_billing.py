@@ -119,6 +119,7 @@ def test_many_jobs_are_measured_only_where_all_are_known() -> None:
     assert measured(view, books, {1: 5.0}).joules is None
     assert measured(view, {1: books[1]}, {}) == Measured()
     # Of a job array accounting has one task under the array's number: its joules are not those of all.
+    assert measured(replace(view, kind="run", identity="1/7"), books, {1: 5.0, 2: 7.0}) == Measured()
     assert measured(replace(view, kind="sweep"), books, {1: 5.0, 2: 7.0}) == Measured(cpu=0.25, gpu=0.25)
 
 

@@ -114,6 +114,8 @@ class Follower:
             slurm = self.slurm(number, wait)
             if slurm is not None and slurm.is_over and (progress is None or progress.phase not in ENDED):
                 progress = self.progress()  # it may have ended between the two looks
+            if slurm is not None and progress is not None and self._has_begun_since(progress, slurm):
+                slurm = None
         removed = progress is None and folder.is_gone(self.place)
         verdict = judge(
             progress,
@@ -128,6 +130,12 @@ class Follower:
         if verdict.is_over:
             self._verdict = verdict
         return verdict
+
+    def _has_begun_since(self, progress: Progress, slurm: JobState) -> bool:
+        """Whether Slurm was asked before the run began, and still tells that it waits: while nobody waits, it is asked seldom."""
+        watcher = self.watcher()
+        begun = slurm.is_pending and progress.phase in ("starting", "running")
+        return begun and watcher is not None and progress.updated > watcher.heard
 
     @property
     def _told(self) -> set[Path]:

@@ -15,6 +15,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import cloudpickle
@@ -309,6 +310,27 @@ def test_whatever_becomes_of_a_runs_folder_is_told_in_a_sentence(
         assert "again, with studiolo." in str(error)
     else:
         assert harm is not shutil.rmtree
+
+
+@pytest.mark.parametrize(
+    ("phase", "heard", "state"),
+    [
+        ("running", 90.0, "running"),  # nobody has asked Slurm since
+        ("starting", 90.0, "starting"),
+        ("running", 110.0, "waiting"),  # put back into the queue, by a preemption say
+        ("requeued", 90.0, "waiting"),
+    ],
+)
+def test_a_run_that_says_that_it_runs_is_believed_until_slurm_says_later_that_it_waits(
+    home: Path, monkeypatch: pytest.MonkeyPatch, phase: str, heard: float, state: str
+) -> None:
+    waits = JobState(7, "PENDING", "Priority")
+    watcher = SimpleNamespace(heard=heard, silent_since=None, state=lambda number: waits)
+    monkeypatch.setattr(follow.Follower, "watcher", lambda self: watcher)
+    place = folder.make({}, Record())
+    folder.write_json(place.base / folder.JOB, Arrays((7,)).as_json())
+    folder.write_json(place.own / folder.STATE, Progress(phase, cells=3, current=1, updated=100.0).as_json())
+    assert follow.Follower(place, Record()).verdict().state == state
 
 
 @pytest.mark.parametrize(

@@ -91,9 +91,13 @@ def _is_whole(place: Place, folder: Path) -> bool:
 def _add(place: Place, offer: Offer) -> None:
     said = {"licence": offer.licence, "citation": offer.citation, "url": offer.url, "limits": offer.limits}
     told = wanted("data", place, name=offer.name, description=offer.description, simulated=offer.simulated, **said)
-    with tempfile.TemporaryDirectory(prefix="studiolo-") as made:
-        offer.write(Path(made))
-        try:
+    try:
+        with tempfile.TemporaryDirectory(prefix="studiolo-") as made:
+            offer.write(Path(made))
             keep.add_set(Path(made), replace(told, version=offer.version), place, over=True)
-        except NotKept as error:
-            raise DeployError(str(error)) from error
+    except NotKept as error:
+        raise DeployError(str(error)) from error
+    except OSError as error:
+        raise DeployError(
+            f"The data set {offer.name} could not be written: {error}. Make room, and try again."
+        ) from error

@@ -111,8 +111,12 @@ def add(
         limits=limits,
     )  # fmt: skip
     folder = Path(source).expanduser()
-    if folder.is_dir() and (folder / "refs" / "main").is_file():  # as a cache has it
-        folder = modelcache.snapshot(folder)
+    try:
+        if (folder / "refs").is_dir():  # as a cache has it
+            folder = modelcache.snapshot(folder)
+    except (OSError, ValueError) as error:
+        allowed = f"a model that was downloaded completely ({getattr(error, 'strerror', None) or error})"
+        raise NotKept([Fault("source", shown(str(source)), allowed)], f"{name} was not added") from error
     if folder.is_file():
         raise NotKept(
             [Fault("source", shown(str(source)), "a folder with all files of the model")], f"{name} was not added"

@@ -159,6 +159,17 @@ def test_a_model_whose_download_was_cut_off_is_told_to_operators(
     assert "its download was cut off or goes on" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("main", ["", "../../..", "b" * 40])
+def test_a_model_from_a_cache_that_is_broken_is_not_added(shelves: Shelves, main: str) -> None:
+    folder = put_model(shelves.top / "elsewhere", "org/small", {"config.json": b"{}"})
+    (folder / "refs/main").write_text(main)
+    with pytest.raises(NotKept, match="a model that was downloaded completely"):
+        models.add(folder, name="org/small", licence="internal")
+    (folder / "refs/main").unlink()
+    with pytest.raises(NotKept, match="a model that was downloaded completely"):
+        models.add(folder, name="org/small", licence="internal")
+
+
 # --- The word after a cell that failed -------------------------------------------------------------------------------
 
 

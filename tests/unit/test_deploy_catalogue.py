@@ -146,6 +146,15 @@ def test_one_that_an_operator_put_in_its_place_stays_too(prefix: Path) -> None:
     assert list(data.load("time-zones").columns) == ["a"]
 
 
+def test_a_full_disk_for_temporary_files_is_told(prefix: Path) -> None:
+    def full(_folder: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with pytest.raises(DeployError, match=r"time-zones could not be written: .*Make room"):
+        catalogue.ensure(prefix, [changed(write=full)])
+    assert not (prefix / "catalogue/data/time-zones").exists()
+
+
 def test_a_full_disk_is_told_and_leaves_the_old_one(prefix: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     catalogue.ensure(prefix, [time_zones.offer()])
     whole = files(prefix / "catalogue/data/time-zones")

@@ -10,8 +10,8 @@ import json
 import os
 import pwd
 import sys
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,12 @@ cluster.wait_for_workers(2)
 studiolo.panel()"""
 DRAWN = """() => [...(window.Bokeh?.documents[0]?._all_models?.values() ?? [])].some(
   (model) => model.type == "ColumnDataSource" && model.get_length() > 30)"""
+CATALOGUE = """import studiolo
+zones = studiolo.data.load("time-zones")
+print(zones.shape)
+studiolo.data.list()"""
+SENT = """import studiolo
+print(studiolo.run("train.ipynb", {"epochs": 900}).state)"""
 PARAMETERS = "epochs = 20  # how often the data is seen\nlearning_rate = 1e-3\nname = 'first'  # what to call the model"
 # What differs from one embedded cluster to the next: the ends of people's names, its folder, the first job's number.
 NEUTRAL = """([name, state]) => {
@@ -45,7 +51,8 @@ NEUTRAL = """([name, state]) => {
   const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (walk.nextNode()) {
     const told = walk.currentNode.nodeValue.replaceAll(state, "/var/lib/studiolo").replaceAll(name, short);
-    walk.currentNode.nodeValue = told.replace(/(?<![.\\d])\\d{6,9}\\b/g, "4711");
+    const runs = told.split(/\\b\\d{8}-\\d{6}-\\w{4}\\b/);
+    walk.currentNode.nodeValue = runs.map((part) => part.replace(/(?<![.\\d])\\d{6,9}\\b/g, "4711")).join("20261122-154501-k3f9");
   }
 }"""
 
@@ -73,6 +80,8 @@ PICTURES = (
     Picture("batch-form"),
     Picture("panel"),
     Picture("dask"),
+    Picture("catalogue"),
+    *(Picture("queue", scheme) for scheme in ("light", "dark")),
     *(Picture(name, narrow=True) for name in ("start", "waiting", "running")),
     *(Picture(name, locale=locale) for name in ("start", "waiting") for locale in ("fr-LU", "de-LU")),
 )
@@ -91,6 +100,18 @@ def notebook(page: Page, access: Mapping[str, Any], name: str) -> None:
 def short(hub: Hub, name: str) -> AbstractContextManager[None]:
     """A session that ends soon."""
     return session(hub, name, minutes=9)
+
+
+@contextmanager
+def sending(hub: Hub, name: str) -> Iterator[None]:
+    """A session from which something is sent that outlives it."""
+    with session(hub, name):
+        own = set(hub.jobs(name))
+        try:
+            yield
+        finally:
+            for job in set(hub.jobs(name)) - own:
+                hub.slurm("scancel", str(job))
 
 
 def countdown(page: Page, access: Mapping[str, Any], name: str) -> None:
@@ -117,7 +138,7 @@ def write_notebook(name: str) -> None:
     cells = [
         new_markdown_cell("# Train"),
         new_code_cell(PARAMETERS, metadata={"tags": ["parameters"]}),
-        new_code_cell("for epoch in range(epochs):\n    print(name, 'epoch', epoch)"),
+        new_code_cell("import time\nfor epoch in range(epochs):\n    print(name, 'epoch', epoch)\n    time.sleep(0.5)"),
     ]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}}
     path = Path(account.pw_dir) / TRAINING
@@ -143,6 +164,29 @@ def task_stream(page: Page, access: Mapping[str, Any], name: str) -> None:
     pane.wait_for_function(DRAWN)
 
 
+def catalogue(page: Page, access: Mapping[str, Any], name: str) -> None:
+    """The site's data sets as a table in a notebook."""
+    lab(page, access, name)
+    expect(page.get_by_role("button", name="Python 3 (ipykernel) | Idle")).to_be_visible()
+    page.locator(".jp-NotebookPanel .jp-Cell .cm-content").first.click()
+    page.keyboard.insert_text(CATALOGUE)
+    page.keyboard.press("Shift+Enter")
+    expect(page.locator(".jp-OutputArea-output").get_by_text("time-zones", exact=True)).to_be_visible()
+
+
+def queue(page: Page, access: Mapping[str, Any], name: str) -> None:
+    """The home page with a batch run below the session."""
+    write_notebook(name)
+    lab(page, access, name)
+    expect(page.get_by_role("button", name="Python 3 (ipykernel) | Idle")).to_be_visible()
+    page.locator(".jp-NotebookPanel .jp-Cell .cm-content").first.click()
+    page.keyboard.insert_text(SENT)
+    page.keyboard.press("Shift+Enter")
+    expect(page.locator(".jp-OutputArea-output").first).to_contain_text("ing")
+    page.goto(f"{access['url']}hub/home")
+    expect(page.locator("#studiolo-home .studiolo-jobs").get_by_text("Running", exact=False)).to_be_visible()
+
+
 STAGED: Mapping[str, Scene] = {
     **SCENES,
     "notebook": Scene(notebook, session),
@@ -150,8 +194,10 @@ STAGED: Mapping[str, Scene] = {
     "batch-form": Scene(batch_form, session),
     "panel": Scene(panel, session),
     "dask": Scene(task_stream, session),
+    "catalogue": Scene(catalogue, session),
+    "queue": Scene(queue, sending),
 }
-IN_JUPYTERLAB = ("notebook", "countdown", "batch-form", "panel", "dask")
+IN_JUPYTERLAB = ("notebook", "countdown", "batch-form", "panel", "dask", "catalogue")
 
 
 def show(page: Page, picture: Picture) -> None:

@@ -655,12 +655,15 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
             await self._fill()
 
     async def _unwanted(self) -> bool:
-        """Whether somebody has cancelled not one worker alone: then others are no more wanted, until they are asked for."""
+        """Whether somebody has cancelled not one worker of several: then others are no more wanted, until they are asked for."""
         anew = self._asked_anew
         together = await self._losses.cancelled_together()
-        if together > 1 and self.failure is None and anew == self._asked_anew:
-            await self._give_up(f"{together} workers were cancelled at once, not by this notebook.")
-        return together > 1
+        if together == 1 and any(True for _other in self._crew):
+            return False
+        if self.failure is None and anew == self._asked_anew:
+            who = f"{together} workers were cancelled at once" if together > 1 else "The only worker was cancelled"
+            await self._give_up(f"{who}, not by this notebook.")
+        return True
 
     def _there(self) -> list[Any]:
         """What Dask's scheduler knows of the workers that it is connected with."""

@@ -246,16 +246,16 @@ def test_a_worker_that_can_not_be_reached_any_more_is_replaced_and_does_not_stay
 
 
 def test_a_lost_worker_is_replaced_and_the_work_goes_on(clustered: Kernel) -> None:
-    clustered.run("c = studiolo.cluster(workers=1); client = Client(c); c.wait_for_workers(1, timeout=60)")
-    clustered.run("work = client.map(lambda x: time.sleep(0.5) or x, range(20))")
+    clustered.run("c = studiolo.cluster(workers=2); client = Client(c); c.wait_for_workers(2, timeout=60)")
+    clustered.run("work = client.map(lambda x: time.sleep(0.5) or x, range(60))")
     _busy(clustered)
-    [job] = _workers(clustered)
+    job = _workers(clustered)[0]
     clustered.hub.slurm("scancel", str(job))
-    assert printed(clustered, "sum(client.gather(work))") == sum(range(20))
+    assert printed(clustered, "sum(client.gather(work))") == sum(range(60))
     assert job not in _workers(clustered)
     told = clustered.run("print(*c.history(), sep='\\n')").text
     assert "lost: its job was cancelled, not by this notebook" in told
-    assert "replaced by worker-1" in told
+    assert "replaced by worker-2" in told
 
 
 def test_several_workers_cancelled_at_once_are_not_replaced_until_more_are_asked_for(clustered: Kernel) -> None:
@@ -267,6 +267,15 @@ def test_several_workers_cancelled_at_once_are_not_replaced_until_more_are_asked
     assert _workers(clustered) == []
     clustered.run("c.scale(1); c.wait_for_workers(1, timeout=60)")
     assert printed(clustered, "client.submit(sum, [1, 2]).result()") == 3
+
+
+def test_the_only_worker_once_cancelled_is_not_asked_for_again(clustered: Kernel) -> None:
+    clustered.run("c = studiolo.cluster(workers=1); client = Client(c); c.wait_for_workers(1, timeout=60)")
+    clustered.hub.slurm("scancel", *map(str, _workers(clustered)))
+    awaited(clustered, "its end", "not c.scheduler.workers")
+    told = clustered.fails("client.submit(time.sleep, 0.1).result()")
+    assert "NoWorkers: The only worker was cancelled, not by this notebook. No more workers are asked for" in told
+    assert _workers(clustered) == []
 
 
 def test_another_notebook_that_stops_everything_ends_this_cluster_too(clustered: Kernel) -> None:

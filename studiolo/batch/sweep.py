@@ -112,13 +112,20 @@ class Sweep(Sequence[Run]):
 
     # --- How it is ---------------------------------------------------------------------------------------------------
 
+    def _verdicts(self, wait: float = 0.0) -> list[Verdict]:
+        """What is true of each of its runs, waiting ``wait`` seconds at most in all for a first answer of Slurm's."""
+        verdicts = [run._follower.verdict() for run in self._runs]
+        unheard = [index for index, verdict in enumerate(verdicts) if verdict.state == "unknown"]
+        asked = next((index for index in reversed(unheard) if self._runs[index]._follower.number() is not None), None)
+        if wait and asked is not None:
+            # All of them are followed by now, this one last: the answer that tells of it tells of the others as well.
+            self._runs[asked]._follower.verdict(wait)
+            for index in unheard:
+                verdicts[index] = self._runs[index]._follower.verdict()
+        return verdicts
+
     def _verdict(self, wait: float = 0.0) -> Verdict:
-        # One answer tells of all runs of the array: only the first one that has none waits for it.
-        verdicts = []
-        for run in self._runs:
-            verdicts.append(run._follower.verdict(wait))
-            wait = 0.0 if verdicts[-1].state != "done" else wait
-        return summary(verdicts)
+        return summary(self._verdicts(wait))
 
     @property
     def state(self) -> str:
@@ -143,10 +150,9 @@ class Sweep(Sequence[Run]):
     def _rows(self) -> list[dict[str, Any]]:
         at = here()
         resources = resources_of(self._record.request, at.site if at else None)
-        rows, wait = [], ANSWER_SECONDS
-        for run in self._runs:
-            verdict, progress = run._follower.verdict(wait), run.progress
-            wait = 0.0
+        rows = []
+        for run, verdict in zip(self._runs, self._verdicts(ANSWER_SECONDS), strict=True):
+            progress = run.progress
             had = held(progress, verdict, run._follower._end, time.time())
             seconds = None if had.started is None else had.seconds
             gpus = resources.whole_gpus if resources else 0.0

@@ -1002,6 +1002,33 @@ def test_a_sweeps_failure_names_the_first_run_that_failed() -> None:
     assert summary([Verdict("done"), Verdict("failed", "Cell 7.")]).why == "1 done, 1 failed. Run 1: Cell 7."
 
 
+def test_the_first_look_at_a_sweep_waits_for_an_answer_that_tells_of_all_its_runs(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    followed: list[int] = []
+    heard: set[int] = set()
+
+    def verdict(self: follow.Follower, wait: float = 0.0) -> Verdict:
+        index = self.place.index
+        assert index is not None
+        if index not in followed:
+            followed.append(index)
+        if wait:  # the question that answers this one was asked when it was followed, and tells of those before it
+            heard.update(followed[: followed.index(index) + 1])
+        return Verdict("waiting" if index in heard else "unknown")
+
+    monkeypatch.setattr(follow.Follower, "verdict", verdict)
+    monkeypatch.setattr(follow.Follower, "number", lambda self, progress=None: 7)
+    monkeypatch.setattr(follow, "here", lambda: None)
+    monkeypatch.setattr("studiolo.batch.sweep.here", lambda: None)
+    record = Record(kind="sweep", title="many", points=({"a": 1}, {"a": 2}, {"a": 3}))
+    place = folder.make({folder.SOURCE: json.dumps(notebook()).encode()}, record, tasks=3)
+    assert Sweep(place, record).why.strip() == "3 waiting."
+    heard.clear()
+    followed.clear()
+    assert list(Sweep(place, record).table()["state"]) == ["waiting"] * 3
+
+
 def test_sending_off_again_what_failed_needs_something_that_failed(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(follow, "here", lambda: None)
     sent: list[list[dict[str, Any]]] = []

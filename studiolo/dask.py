@@ -74,6 +74,7 @@ TOLD_SECONDS = 5.0
 OURS = re.compile(r"worker-\d+")  # people may connect workers of their own, under other names
 SHORTEST_SECONDS = 30.0
 LONGEST_PAUSE = 60.0
+OVER = "This cluster is closed: make another one with `studiolo.cluster()`."
 CLOSE_SECONDS = 3.0
 """So long a cluster that is closed waits for Slurm to cancel its jobs."""
 
@@ -191,6 +192,8 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
         if cores is not None:
             wanted = max(wanted, math.ceil(numbers.whole("cores", cores) / self._threads_per_worker()))
         wanted = numbers.whole("workers", wanted, MOST_WORKERS)
+        if self.status == Status.closed and wanted:
+            raise NoWorkers(OVER)
         if self.status in (Status.closing, Status.closed):
             self.worker_spec.clear()
             return _done() if self.asynchronous else None
@@ -215,6 +218,8 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
         minimum, maximum = kwargs.pop("minimum_jobs", minimum), kwargs.pop("maximum_jobs", maximum)
         most = numbers.whole("maximum", MOST_WORKERS if maximum == math.inf else maximum, MOST_WORKERS)
         least = numbers.whole("minimum", minimum, most)
+        if self.status == Status.closed:
+            raise NoWorkers(OVER)
         self._forgive()
         return super().adapt(Adaptive=CalmAdaptive, minimum=least, maximum=most, **patience, **kwargs)
 
@@ -236,7 +241,7 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
             identity=self.id,
             name="Dask cluster",
             state=self._state(known),
-            words=str(self.failure) if self.failure else sentence(known, len(self.worker_spec)),
+            words=self._words(known),
             jobs=jobs,
             cluster=self.request.cluster,
             asked=self.began,
@@ -706,6 +711,11 @@ class Cluster(JobQueueCluster):  # type: ignore[misc]
         self._crew.end(name, phase, words, when)
         if follow := self._follows.pop(name, None):
             follow.cancel()
+
+    def _words(self, known: list[Worker]) -> str:
+        if self.failure:
+            return str(self.failure)
+        return "closed" if self.ended else sentence(known, len(self.worker_spec))
 
     def _state(self, known: list[Worker]) -> State:
         if self.ended:

@@ -32,14 +32,14 @@ class Calls(Sweep):
         run = self[index]
         verdict = run._follower.verdict(ANSWER_SECONDS)
         if verdict.state != "done":
-            raise RunFailed(run, f"Call {index} of {len(self)}: {verdict.why or verdict.state}")
+            raise RunFailed(run, f"Call {index + 1} of {len(self)}: {verdict.why or verdict.state}")
         try:
             kind, value = pickle.loads((run.folder / folder.RETURNED).read_bytes())  # noqa: S301 - from this person's own home
         except Exception as error:  # whatever a class of theirs does that is not there, or another one now
             told = f"its result can not be read ({type(error).__name__}: {error})"
-            raise RunFailed(run, f"Call {index} of {len(self)}: {told}") from error
+            raise RunFailed(run, f"Call {index + 1} of {len(self)}: {told}") from error
         if kind != "success":
-            raise RunFailed(run, f"Call {index} of {len(self)}: {value}")
+            raise RunFailed(run, f"Call {index + 1} of {len(self)}: {value}")
         return value
 
 

@@ -230,7 +230,7 @@ class Run:
             spent=amount(resources, had.seconds, at.site.prices) if at and had.started and resources else None,
             used=measured(progress.used, had.seconds) if progress else None,
             link=self.link,
-            link_words="Open the executed notebook" if self.link else "",
+            link_words=("Open the executed notebook" if had.started else "Open the notebook") if self.link else "",
         )
 
     def act(self, action: str) -> None:

@@ -23,6 +23,7 @@ from studiolo.errors import SlurmRefused, SlurmUnavailable, StudioloError
 from studiolo.request import Request
 from studiolo.script import render
 from studiolo.slurm.estimate import question, waits
+from studiolo.slurm.reasons import limit_of
 from studiolo.views import Amount, announce
 
 __all__ = ["Preview", "made_of", "preview", "submit"]
@@ -81,6 +82,11 @@ def _submit(at: Desk, plan: Plan, after: int = 0) -> tuple[Place, Record]:
         _take_back(at, place, plan, arrays)
         if isinstance(error, SlurmRefused):
             words = refusal_words(error.words)
+            if plan.tasks and limit_of(error.words) == ("mine", "jobs"):
+                words = (
+                    f"{plan.tasks} more jobs, as each of its runs is one, are more than you may have at once: send fewer "
+                    "together, or wait until others of yours have ended."
+                )
             raise SlurmRefused(error.action, f"{words} ({error.words})" if words else error.words) from None
         raise
     if not plan.tasks:

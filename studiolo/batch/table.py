@@ -66,6 +66,9 @@ def plotted(
     varying = [name for name in parameters if name in table and table[name].astype(str).nunique() > 1]
     numbers = [name for name in results if name in table and _numbers(table[name])]
     x = _choice("x", x, [*varying, *(name for name in parameters if name in table)], table)
+    if not results and y not in table:
+        none_yet = "a name that the notebook gave to studiolo.record: no run has recorded anything yet"
+        raise RequestError([Fault("y", "" if y is None else shown(y), none_yet)])
     y = _choice("y", y, numbers, table)
     if by is not None:
         by = _choice("by", by, [], table)

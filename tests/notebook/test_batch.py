@@ -418,7 +418,7 @@ def test_a_function_is_called_for_many_items_on_the_cluster(at: Desk) -> None:
         calls = studiolo.map(square, [3, 4, "bad"], hours="5m", cpus=1)
         """.replace("\n        ", "\n")
     )
-    assert "Call 2 of 3: square failed with ValueError: a bad item" in at.kernel.fails("calls.results()")
+    assert "Call 3 of 3: square failed with ValueError: a bad item" in at.kernel.fails("calls.results()")
     assert at.said("[calls._value(0), calls._value(1)]") == [[9, "0", False], [16, "1", False]]
     assert "a bad item" in at.said("calls[2].log()")
     assert at.said("min(call.progress.peak for call in calls)") > 0

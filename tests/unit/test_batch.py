@@ -617,7 +617,7 @@ def test_a_sweep_that_slurm_takes_in_part_is_taken_back_and_one_it_is_silent_abo
     many: Plan, at_desk: Desk
 ) -> None:
     slurm = Slurm(at_desk, 19, takes=2)
-    with pytest.raises(SlurmRefused, match="QOSMaxSubmit"):
+    with pytest.raises(SlurmRefused, match=r"23 more jobs, .* than you may have at once: send fewer .*QOSMaxSubmit"):
         jobs.submit(many)
     assert slurm.cancelled == [71, 72]
     assert list(folder.newest()) == []
@@ -1103,8 +1103,10 @@ def test_a_plot_takes_what_varies_and_says_what_there_is() -> None:
     assert plotted(tabled(rows), ["lr"], [], x="seed", y="acc", by="lr").get_xlabel() == "seed"
     with pytest.raises(RequestError, match="y = 'loss': one of"):
         plotted(tabled(rows), ["lr"], ["acc"], y="loss")
-    with pytest.raises(RequestError, match="y: one of"):
+    with pytest.raises(RequestError, match="y: a name .* no run has recorded anything yet"):
         plotted(tabled(rows), ["lr"], [])
+    with pytest.raises(RequestError, match="y = 'accuracy': a name .* no run has recorded anything yet"):
+        plotted(tabled(rows), ["lr"], [], y="accuracy")
 
 
 # --- Functions and magics --------------------------------------------------------------------------------------------

@@ -195,6 +195,19 @@ def test_closing_does_not_wait_for_a_slurm_that_says_nothing(
     run(at, scenario, workers=3)
 
 
+def test_a_closed_cluster_takes_no_workers_and_says_so(at: Desk, slurm: SlowSlurm) -> None:
+    async def scenario(cluster: dask.Cluster) -> None:
+        await cluster.close()
+        for more in (cluster.scale, lambda n: cluster.adapt(0, n)):
+            with pytest.raises(NoWorkers, match="This cluster is closed: make another one"):
+                await more(2)
+        await cluster.scale(0)
+        assert cluster.view().words == "closed"
+
+    run(at, scenario)
+    assert slurm.asked == []
+
+
 def test_a_worker_that_slurm_took_without_saying_so_is_found_at_the_end(at: Desk, slurm: SlowSlurm) -> None:
     async def scenario(cluster: dask.Cluster) -> None:
         slurm.silent = {"submit"}

@@ -88,10 +88,14 @@ def overflow(page: Page) -> int:
 
 
 def unreachable(page: Page) -> list[str]:
-    """What the Tab key does not reach, or reaches without its being seen; of a page that renews itself, when it did not."""
-    for _look in range(RENEWALS):
+    """What the Tab key does not reach, or reaches without its being seen, in any of some walks.
+
+    A page that renews itself takes the focus along: what such a walk misses, the next one finds, unless it can not be reached.
+    """
+    faults: list[str] = []
+    for _walk_again in range(RENEWALS):
         faults = _walk(page)
-        if GONE not in faults:
+        if not faults:
             break
     return faults
 

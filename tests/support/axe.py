@@ -88,23 +88,22 @@ def overflow(page: Page) -> int:
 
 
 def unreachable(page: Page) -> list[str]:
-    """What the Tab key does not reach, or reaches without its being seen, in any of some walks.
-
-    A page that renews itself takes the focus along: what such a walk misses, the next one finds, unless it can not be reached.
-    """
-    faults: list[str] = []
-    for _walk_again in range(RENEWALS):
-        faults = _walk(page)
-        if not faults:
+    """What the Tab key does not reach, or reaches without its being seen; of a page that renews itself, when it did not."""
+    for _look in range(RENEWALS):
+        faults, renewed = _walk(page)
+        if not renewed:
             break
     return faults
 
 
-def _walk(page: Page) -> list[str]:
-    """One walk through the page. What was there at its beginning and is not at its end is :data:`GONE`."""
+def _walk(page: Page) -> tuple[list[str], bool]:
+    """One walk through the page, and whether it was renewed meanwhile: what came in something's place uses up its presses.
+
+    What was there at its beginning and is not at its end is :data:`GONE`.
+    """
     page.evaluate("() => { document.activeElement?.blur(); scrollTo(0, 0); }")
     wanted = list(page.evaluate(FIND))
-    faults, reached = [], set()
+    faults, reached, renewed = [], set(), False
     for _press in range(2 * len(wanted) + 5):  # a browser may begin where the focus was last, and goes round
         if reached >= set(wanted):
             break
@@ -112,6 +111,7 @@ def _walk(page: Page) -> list[str]:
         at = page.evaluate(LOOK)
         if at is None or at["reach"] in reached:
             continue
+        renewed |= at["reach"] is None  # it was not there when the walk began
         reached.add(at["reach"])
         if not at["focus"]:
             faults.append(f"its focus is not to be seen: {at['html']}")
@@ -119,8 +119,9 @@ def _walk(page: Page) -> list[str]:
             faults.append(f"out of sight while it has the focus: {at['html']}")
     for name in wanted:
         html = page.evaluate("name => document.querySelector(`[data-reach='${name}']`)?.outerHTML.slice(0, 160)", name)
-        if html is None:  # reached or not: the walk through what came in its place has used up the presses for others
+        if html is None:
             faults.append(GONE)
+            renewed = True
         elif name not in reached:
             faults.append(f"the keyboard does not reach: {html}")
-    return faults
+    return faults, renewed
